@@ -1,0 +1,2 @@
+// Package fastjson reads and writes the JSON dialect of Alibaba's fastjson, in which RocketMQ's bodies are written.
+package fastjson
