@@ -2,3 +2,5 @@
 // the request and response codes, the typed headers and the JSON bodies. It is pure: no I/O, no clock, no
 // goroutine, no state. FORMAT.md beside this file tells the bytes.
 package protocol
+
+//go:generate go run ./gen
