@@ -1,0 +1,22 @@
+// Package raftlog is the log of one broker group: a Raft log whose bytes are the CommitLog.
+//
+// A Log keeps the entries of one hashicorp/raft group in segment files and serves them by byte offset. The bytes are a pure
+// function of the Raft entries, so every replica of the group holds the same bytes at the same offset; FORMAT.md has the layout.
+// What the entries mean is the business of a StateMachine, which this package calls at three moments only: Stamp when an entry
+// reaches the log and its order is final, Apply when it is committed, Snapshot when its state is to be made durable.
+//
+// Order of calls: Open recovers the bytes and needs no network, Bootstrap founds a group once in its life, Start joins it,
+// Append proposes, Close ends. ReadAt works from Open to Close.
+//
+// # Durability
+//
+// With SyncFlush an entry is on stable storage before Raft counts this replica for it. With AsyncFlush it is in the operating
+// system and a background fsync follows within FlushInterval. The first failed or hanging write or fsync closes the log for good
+// and is reported through Options.Fatal; nothing is acknowledged after it.
+//
+// # Locks
+//
+// From outer to inner: queue.mu (proposals), writer.mu (end of the log), index.mu (index to offset), segment.mu (file handle
+// against unlink). Callbacks of the state machine run under writer.mu (Stamp, Rewind) or under none (Apply, Applied, Snapshot);
+// Options.Prepare runs under queue.mu; completion callbacks run under none of them.
+package raftlog
