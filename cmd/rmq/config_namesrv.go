@@ -3,34 +3,90 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"time"
 )
 
-// NamesrvConfig holds the keys of a name server's property file that this version acts on, typed and checked. It is
-// filled by LoadNamesrvConfig and read-only afterwards.
+// NamesrvConfig holds the keys of a name server's property file that this version acts on, typed and checked. Every field
+// is named after its Java key. It is filled by LoadNamesrvConfig and read-only afterwards.
 type NamesrvConfig struct {
-	BindAddress                          string
-	ListenPort                           int // 0 = any free port
-	KvConfigPath                         string
-	ConfigStorePath                      string
-	OrderMessageEnable                   bool
-	ReturnOrderTopicConfigToBroker       bool
-	EnableAllTopicList                   bool
-	EnableTopicList                      bool
-	NotifyMinBrokerIDChanged             bool
-	DeleteTopicWithBrokerRegistration    bool
-	NeedWaitForService                   bool
-	WaitSecondsForService                time.Duration
-	ScanNotActiveBrokerInterval          time.Duration
+	BindAddress     string
+	ListenPort      int    // 0 = any free port
+	KvConfigPath    string // default: namesrv/kvConfig.json under the home directory
+	ConfigStorePath string // default: the -c file, else namesrv/namesrv.properties under the home directory
+
+	OrderMessageEnable                bool // order configuration is returned with routes
+	ReturnOrderTopicConfigToBroker    bool
+	EnableAllTopicList                bool
+	EnableTopicList                   bool
+	NotifyMinBrokerIDChanged          bool
+	DeleteTopicWithBrokerRegistration bool // a full registration drops the routes it does not name
+	NeedWaitForService                bool // no route is answered before WaitSecondsForService
+	WaitSecondsForService             time.Duration
+	ScanNotActiveBrokerInterval       time.Duration
+
 	ServerChannelMaxIdleTimeSeconds      time.Duration
 	ClientRequestThreadPoolQueueCapacity int // admission limit of route requests
 	DefaultThreadPoolQueueCapacity       int // admission limit of every other request
+
+	keys *keySettings
+}
+
+func (c *NamesrvConfig) settings() map[string]setting {
+	const (
+		most32 = 1<<31 - 1
+		year   = 366 * 24 * 3600 * 1000
+	)
+	return map[string]setting{
+		"bindAddress":     textValue(&c.BindAddress, true),
+		"listenPort":      intValue(&c.ListenPort, 0, 65535),
+		"kvConfigPath":    textValue(&c.KvConfigPath, true),
+		"configStorePath": textValue(&c.ConfigStorePath, true),
+
+		"orderMessageEnable":                boolValue(&c.OrderMessageEnable),
+		"returnOrderTopicConfigToBroker":    boolValue(&c.ReturnOrderTopicConfigToBroker),
+		"enableAllTopicList":                boolValue(&c.EnableAllTopicList),
+		"enableTopicList":                   boolValue(&c.EnableTopicList),
+		"notifyMinBrokerIdChanged":          boolValue(&c.NotifyMinBrokerIDChanged),
+		"deleteTopicWithBrokerRegistration": boolValue(&c.DeleteTopicWithBrokerRegistration),
+		"needWaitForService":                boolValue(&c.NeedWaitForService),
+		"waitSecondsForService":             durationValue(&c.WaitSecondsForService, time.Second, 0, year/1000),
+		"scanNotActiveBrokerInterval":       durationValue(&c.ScanNotActiveBrokerInterval, time.Millisecond, 1, year),
+
+		"serverChannelMaxIdleTimeSeconds":      durationValue(&c.ServerChannelMaxIdleTimeSeconds, time.Second, 1, year/1000),
+		"clientRequestThreadPoolQueueCapacity": intValue(&c.ClientRequestThreadPoolQueueCapacity, 1, most32),
+		"defaultThreadPoolQueueCapacity":       intValue(&c.DefaultThreadPoolQueueCapacity, 1, most32),
+	}
 }
 
 // LoadNamesrvConfig is LoadBrokerConfig for a name server's file.
 func LoadNamesrvConfig(path string, env func(string) string, log *slog.Logger, strict bool) (*NamesrvConfig, error) {
-	return nil, errors.New("property files are not read yet")
+	env = withJavaOptions(env)
+	c := &NamesrvConfig{}
+	var err error
+	if c.keys, err = newKeySettings(roleNamesrv, c.settings()); err != nil {
+		return nil, err
+	}
+	if err := c.keys.load(path, log, strict); err != nil {
+		return nil, err
+	}
+	if path != "" {
+		if err := c.keys.derive("configStorePath", path, "command line -c"); err != nil {
+			return nil, err
+		}
+	}
+	if home := env("HOME"); home != "" {
+		for key, name := range map[string]string{"kvConfigPath": "kvConfig.json", "configStorePath": "namesrv.properties"} {
+			if err := c.keys.derive(key, filepath.Join(home, "namesrv", name), sourceDetected); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if c.KvConfigPath == "" || c.ConfigStorePath == "" {
+		return nil, errors.New("HOME is not set and no file names kvConfigPath and configStorePath: there is nowhere to keep the name server's settings")
+	}
+	return c, nil
 }
 
 // Items is BrokerConfig.Items for a name server.
-func (c *NamesrvConfig) Items() []ConfigItem { return nil }
+func (c *NamesrvConfig) Items() []ConfigItem { return c.keys.items() }

@@ -1,6 +1,11 @@
 package main
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+)
 
 // exitError is an error that knows the exit code the classic program gives for it.
 type exitError struct {
@@ -33,12 +38,23 @@ func ExitCode(err error) int {
 
 // roleFromArgv0 returns the role a program link stands for: "namesrv", "broker" or "admin" for mqnamesrv, mqbroker and
 // mqadmin (with or without directory and .exe), else ok is false.
-func roleFromArgv0(argv0 string) (role string, ok bool) { return "", false }
+func roleFromArgv0(argv0 string) (role string, ok bool) {
+	name := path.Base(strings.ReplaceAll(argv0, `\`, "/"))
+	switch strings.TrimSuffix(name, ".exe") {
+	case "mqnamesrv":
+		return roleNamesrv, true
+	case "mqbroker":
+		return roleBroker, true
+	case "mqadmin":
+		return "admin", true
+	}
+	return "", false
+}
 
 // serverFlags is the command line of rmq namesrv and rmq broker.
 type serverFlags struct {
 	ConfigFiles    []string // -c, in order; a broker runs one group per file
-	NamesrvAddr    string   // -n, "" when not given; a name server accepts and ignores it
+	NamesrvAddr    string   // -n, checked; "" when not given. A name server accepts and ignores it
 	PrintConfig    bool     // -p: print every effective key, then exit 0
 	PrintImportant bool     // -m: only the important ones (broker)
 	Check          bool     // --check: load and validate, then exit
@@ -47,19 +63,73 @@ type serverFlags struct {
 	Help           bool     // -h: print the usage text, exit 0
 }
 
-// parseBrokerFlags reads the classic command line of mqbroker. -h wins over every error; any other error carries exit
-// code 1 and is to be followed by brokerUsage on stderr.
+func brokerSpec() classicSpec {
+	return classicSpec{Program: "mqbroker", Options: []classicOption{
+		{Short: "c", Long: "configFile", Value: "arg", Repeat: true, Help: "Broker config properties file; several -c run several groups in this process"},
+		{Long: "check", Exact: true, Help: "Load and validate the configuration, then exit"},
+		{Long: "enable-proxy", Exact: true, Help: "Accepted for the 5.x start script; there is no proxy yet"},
+		{Short: "h", Long: "help", Help: "Print help"},
+		{Short: "m", Long: "printImportantConfig", Help: "Print important config item"},
+		{Short: "n", Long: "namesrvAddr", Value: "arg", Help: "Name server address list, eg: '192.168.0.1:9876;192.168.0.2:9876'"},
+		{Short: "p", Long: "printConfigItem", Help: "Print all config item"},
+		{Long: "print-effective", Exact: true, Help: "Same as -p"},
+		{Long: "strict", Exact: true, Help: "Unknown keys are errors"},
+	}}
+}
+
+func namesrvSpec() classicSpec {
+	return classicSpec{Program: "mqnamesrv", Options: []classicOption{
+		{Short: "c", Long: "configFile", Value: "arg", Help: "Name server config properties file"},
+		{Long: "check", Exact: true, Help: "Load and validate the configuration, then exit"},
+		{Short: "h", Long: "help", Help: "Print help"},
+		{Short: "n", Long: "namesrvAddr", Value: "arg", Help: "Name server address list, eg: '192.168.0.1:9876;192.168.0.2:9876' (no effect here)"},
+		{Short: "p", Long: "printConfigItem", Help: "Print all config items"},
+		{Long: "print-effective", Exact: true, Help: "Same as -p"},
+		{Long: "strict", Exact: true, Help: "Unknown keys are errors"},
+	}}
+}
+
+// parseBrokerFlags reads the classic command line of mqbroker. -h wins over every error. An error carries its exit code;
+// after one of code 1 the usage text belongs on stderr.
 func parseBrokerFlags(args []string) (serverFlags, error) {
-	return serverFlags{}, errors.New("not parsed yet")
+	return parseServerFlags(args, brokerSpec())
 }
 
 // parseNamesrvFlags is parseBrokerFlags for mqnamesrv.
 func parseNamesrvFlags(args []string) (serverFlags, error) {
-	return serverFlags{}, errors.New("not parsed yet")
+	return parseServerFlags(args, namesrvSpec())
 }
 
-func brokerUsage() string  { return "" }
-func namesrvUsage() string { return "" }
+func brokerUsage() string  { return brokerSpec().Usage() }
+func namesrvUsage() string { return namesrvSpec().Usage() }
 
-// parseNamesrvList splits "host:port;host:port" and checks every entry; the error is the classic text, exit code 253.
-func parseNamesrvList(list string) ([]string, error) { return nil, errors.New("not parsed yet") }
+func parseServerFlags(args []string, spec classicSpec) (serverFlags, error) {
+	got, err := parseClassic(args, spec)
+	if got.Has("help") {
+		return serverFlags{Help: true}, nil
+	}
+	if err != nil {
+		return serverFlags{}, err
+	}
+	f := serverFlags{
+		ConfigFiles:    got["configFile"],
+		NamesrvAddr:    got.Last("namesrvAddr"),
+		PrintConfig:    got.Has("printConfigItem") || got.Has("print-effective"),
+		PrintImportant: got.Has("printImportantConfig"),
+		Check:          got.Has("check"),
+		Strict:         got.Has("strict"),
+		EnableProxy:    got.Has("enable-proxy"),
+	}
+	for _, file := range f.ConfigFiles {
+		if file == "" {
+			return f, &exitError{exitUsage, errors.New("-c names no file")}
+		}
+	}
+	if _, err := parseNamesrvList(f.NamesrvAddr); err != nil && spec.Program == "mqbroker" {
+		return f, err
+	}
+	if got.Has("namesrvAddr") && strings.Trim(f.NamesrvAddr, "; ") == "" && spec.Program == "mqbroker" {
+		return f, &exitError{exitBadAddress, fmt.Errorf(namesrvListIllegal, f.NamesrvAddr)}
+	}
+	return f, nil
+}
