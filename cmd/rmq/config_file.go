@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -58,9 +59,14 @@ func parseConfig(path string, data []byte) (*ConfigFile, error) {
 	file := &ConfigFile{Path: path}
 	var problems []error
 	lines := logicalLines(text)
+	lastClose := len(lines) - 1
+	for lastClose >= 0 && !strings.Contains(lines[lastClose].text, markupClose) {
+		lastClose--
+	}
 	for i := 0; i < len(lines); i++ {
 		line := lines[i]
-		if n := markupLength(lines[i:]); n > 0 {
+		if i <= lastClose && strings.HasPrefix(line.text, markupOpen) {
+			n := markupLength(lines[i:])
 			if file.MarkupLines == 0 {
 				file.MarkupFirst = line.number
 			}
@@ -92,35 +98,32 @@ func logicalLines(text string) []logicalLine {
 	natural := strings.Split(text, "\n")
 	var lines []logicalLine
 	for i := 0; i < len(natural); i++ {
-		line := logicalLine{text: strings.TrimLeft(natural[i], blanks), number: i + 1}
-		if line.text == "" || line.text[0] == '#' || line.text[0] == '!' {
+		part := strings.TrimLeft(natural[i], blanks)
+		if part == "" || part[0] == '#' || part[0] == '!' {
 			continue
 		}
-		for endsInEscape(line.text) {
-			line.text = line.text[:len(line.text)-1]
-			if i+1 == len(natural) {
-				break
+		number := i + 1
+		var whole strings.Builder
+		for endsInEscape(part) {
+			whole.WriteString(part[:len(part)-1])
+			part = ""
+			if i++; i < len(natural) {
+				part = strings.TrimLeft(natural[i], blanks)
 			}
-			i++
-			line.text += strings.TrimLeft(natural[i], blanks)
 		}
-		lines = append(lines, line)
+		whole.WriteString(part)
+		if whole.Len() > 0 {
+			lines = append(lines, logicalLine{text: whole.String(), number: number})
+		}
 	}
 	return lines
 }
 
-// markupLength returns how many lines the XML comment spans that opens on the first of lines; 0 when none opens there or
-// it is never closed.
+const markupOpen, markupClose = "<!--", "-->"
+
+// markupLength returns how many lines the XML comment spans that opens on the first of lines and closes on one of them.
 func markupLength(lines []logicalLine) int {
-	if !strings.HasPrefix(lines[0].text, "<!--") {
-		return 0
-	}
-	for i, line := range lines {
-		if strings.Contains(line.text, "-->") {
-			return i + 1
-		}
-	}
-	return 0
+	return 1 + slices.IndexFunc(lines, func(line logicalLine) bool { return strings.Contains(line.text, markupClose) })
 }
 
 // endsInEscape reports whether s ends in an odd number of backslashes.
@@ -136,7 +139,8 @@ func parseEntry(line string) (key, value string, err error) {
 	loader := properties.Loader{Encoding: properties.UTF8, DisableExpansion: true}
 	p, err := loader.LoadBytes([]byte(line))
 	if err != nil {
-		return "", "", fmt.Errorf("%q: %w", line, err)
+		// The library's own text names a line number of its own and may quote a secret.
+		return "", "", errors.New(`cannot be read: \u must be followed by four hexadecimal digits`)
 	}
 	for _, key := range p.Keys() {
 		value, _ := p.Get(key)

@@ -20,6 +20,7 @@ func TestParseConfigFollowsJavaProperties(t *testing.T) {
 		{"empty value", "a=\nb=2", []configEntry{{"a", "", 1}, {"b", "2", 2}}},
 		{"continued lines", "a=one;\\\n   two;\\\n\tthree\nb=2", []configEntry{{"a", "one;two;three", 1}, {"b", "2", 4}}},
 		{"continued line at the end", "a=1\\", []configEntry{{"a", "1", 1}}},
+		{"nothing but a continuation", "\\\n\\\n\na=1\n\\", []configEntry{{"a", "1", 4}}},
 		{"even backslashes do not continue", "a=1\\\\\nb=2", []configEntry{{"a", `1\`, 1}, {"b", "2", 2}}},
 		{"a comment does not continue", "# comment \\\na=1", []configEntry{{"a", "1", 2}}},
 		{"escapes", `a=x\ty\u0041\n` + "\n" + `b\=c=1`, []configEntry{{"a", "x\tyA", 1}, {"b=c", "1", 2}}},

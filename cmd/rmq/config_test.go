@@ -496,6 +496,11 @@ func TestSecretsStayOutOfErrorsAndLogs(t *testing.T) {
 	if all := strings.Join(log.lines, "\n") + PropertiesText(c.Items()); strings.Contains(all, "hunter2") {
 		t.Errorf("a secret is shown:\n%s", all)
 	}
+	for _, line := range []string{`tls.server.keyPassword=hunter2\u`, "innerClientAuthenticationCredentials=hunter2\nbrokerId=x"} {
+		if err := loadBrokerError(t, line); strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("a secret is shown: %v", err)
+		}
+	}
 }
 
 func TestRefuseForeignStore(t *testing.T) {

@@ -229,7 +229,11 @@ func (f *rotatingFile) moveAside() error {
 			return err
 		}
 	}
-	return os.Rename(f.path, fmt.Sprintf(f.old, 1))
+	// Another process may have moved it in the meantime.
+	if err := os.Rename(f.path, fmt.Sprintf(f.old, 1)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // open opens the file for appending; on failure f keeps the file it has.
