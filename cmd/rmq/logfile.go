@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Sizes of the log files of one role: at most logFilesKept old files of about logBytesMax each beside the current one.
@@ -201,8 +203,17 @@ func (f *rotatingFile) Close() error {
 	return err
 }
 
-// rotate moves the file aside and opens a new one. If that fails it goes on with the one it has.
+// rotate moves the file aside and opens a new one, while no other process does so. If that fails it goes on with the one
+// it has.
 func (f *rotatingFile) rotate() error {
+	dir, err := os.Open(filepath.Dir(f.old))
+	if err != nil {
+		return err
+	}
+	defer dir.Close() // gives the lock back
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", dir.Name(), err)
+	}
 	mine, err := f.file.Stat()
 	if err != nil {
 		return err
@@ -229,11 +240,7 @@ func (f *rotatingFile) moveAside() error {
 			return err
 		}
 	}
-	// Another process may have moved it in the meantime.
-	if err := os.Rename(f.path, fmt.Sprintf(f.old, 1)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+	return os.Rename(f.path, fmt.Sprintf(f.old, 1))
 }
 
 // open opens the file for appending; on failure f keeps the file it has.
