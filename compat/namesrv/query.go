@@ -97,9 +97,7 @@ func (t *RouteTable) Broker(name string) (BrokerData, bool) {
 
 // Topics returns the names of all topics, sorted.
 func (t *RouteTable) Topics() []string {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return slices.Sorted(maps.Keys(t.topics))
+	return t.topicsWhere(func(string, []*group) bool { return true })
 }
 
 // TopicsOfCluster returns the names of the topics that some broker of the cluster serves, sorted.
@@ -129,6 +127,7 @@ func (t *RouteTable) topicsByFlag(match func(sysFlag int32) bool) []string {
 	return t.topicsWhere(func(topic string, serving []*group) bool { return match(serving[0].topics[topic].SysFlag) })
 }
 
+// topicsWhere is never nil: a list without entries is still a list in JSON.
 func (t *RouteTable) topicsWhere(match func(topic string, serving []*group) bool) []string {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

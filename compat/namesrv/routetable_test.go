@@ -594,6 +594,7 @@ func TestTopicLists(t *testing.T) {
 		t.Errorf("system topics are to be asked at %q", address)
 	}
 	empty, _ := newTable(Limits{})
+	check("all of nothing", empty.Topics())
 	names, address = empty.SystemTopics()
 	check("system of nothing", names)
 	if address != "" {
