@@ -1,9 +1,7 @@
-// Command rmq is a RocketMQ-compatible broker, name server and their tools in one program.
-//
-// The config files of this package read the classic property files: config_file.go the syntax, config_keys.go the table
-// of every known key (keys.txt), config_values.go the types, config_broker.go and config_namesrv.go the keys that have
-// an effect, this file the way from a file to them.
 package main
+
+// The way from a property file to typed settings: config_file.go has the syntax, config_keys.go the table of every known
+// key (keys.txt), config_values.go the types, config_broker.go and config_namesrv.go the keys that have an effect.
 
 import (
 	"cmp"

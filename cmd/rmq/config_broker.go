@@ -48,7 +48,7 @@ type BrokerConfig struct {
 	NamesrvAddr []string // host:port each; empty = register nowhere
 	BindAddress string   // 0.0.0.0 = every interface
 	ListenPort  int      // 3..65535; ListenPort-2 is served too
-	BrokerIP1   string   // advertised to clients; never empty, detected when the file does not name it
+	BrokerIP1   string   // IP address advertised to clients; never empty, detected when the file does not name it
 
 	StorePathRootDir        string // default: store under the home directory
 	MappedFileSizeCommitLog int64  // bytes of one log segment
@@ -123,7 +123,7 @@ func (c *BrokerConfig) settings() map[string]setting {
 		"namesrvAddr": addressesValue(&c.NamesrvAddr),
 		"bindAddress": textValue(&c.BindAddress, true),
 		"listenPort":  intValue(&c.ListenPort, 3, 65535),
-		"brokerIP1":   textValue(&c.BrokerIP1, false),
+		"brokerIP1":   ipValue(&c.BrokerIP1),
 
 		"storePathRootDir":        textValue(&c.StorePathRootDir, true),
 		"mappedFileSizeCommitLog": intValue(&c.MappedFileSizeCommitLog, 64<<10, most32),

@@ -8,6 +8,8 @@ import (
 	"strings"
 )
 
+//go:generate go test -run TestConfigurationPageIsCurrent . -args -update
+
 // keysText is the key table; its head says how to read it.
 //
 //go:embed keys.txt

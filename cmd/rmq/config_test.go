@@ -24,8 +24,8 @@ func writeFile(t *testing.T, name, text string) string {
 	return path
 }
 
-// environment is an env function; pairs are NAME=value, HOME defaults to /home/user.
-func environment(pairs ...string) func(string) string {
+// propertyEnv is an env function; pairs are NAME=value, HOME defaults to /home/user.
+func propertyEnv(pairs ...string) func(string) string {
 	return func(name string) string {
 		for _, pair := range pairs {
 			if value, ok := strings.CutPrefix(pair, name+"="); ok {
@@ -68,7 +68,7 @@ func (r *recordedLog) having(parts ...string) (found []string) {
 func loadBroker(t *testing.T, text string, pairs ...string) (*BrokerConfig, *recordedLog) {
 	t.Helper()
 	log := &recordedLog{}
-	c, err := LoadBrokerConfig(writeFile(t, "broker.conf", text), environment(pairs...), slog.New(log), false)
+	c, err := LoadBrokerConfig(writeFile(t, "broker.conf", text), propertyEnv(pairs...), slog.New(log), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func loadBroker(t *testing.T, text string, pairs ...string) (*BrokerConfig, *rec
 
 func loadBrokerError(t *testing.T, text string, pairs ...string) error {
 	t.Helper()
-	_, err := LoadBrokerConfig(writeFile(t, "broker.conf", text), environment(pairs...), slog.New(slog.DiscardHandler), false)
+	_, err := LoadBrokerConfig(writeFile(t, "broker.conf", text), propertyEnv(pairs...), slog.New(slog.DiscardHandler), false)
 	if err == nil {
 		t.Fatalf("%q was accepted", text)
 	}
@@ -85,7 +85,7 @@ func loadBrokerError(t *testing.T, text string, pairs ...string) error {
 }
 
 func TestBrokerDefaults(t *testing.T) {
-	c, err := LoadBrokerConfig("", environment(), slog.New(slog.DiscardHandler), true)
+	c, err := LoadBrokerConfig("", propertyEnv(), slog.New(slog.DiscardHandler), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,12 +130,12 @@ func TestClassicSamplesLoad(t *testing.T) {
 			name := filepath.Base(path)
 			switch {
 			case strings.HasPrefix(name, "broker-container"):
-				_, err := LoadBrokerConfig(path, environment(), slog.New(log), false)
+				_, err := LoadBrokerConfig(path, propertyEnv(), slog.New(log), false)
 				if err == nil || !strings.Contains(err.Error(), "Container files are not supported") {
 					t.Errorf("got %v, want a refusal that says what to do", err)
 				}
 			case strings.HasPrefix(name, "broker"):
-				c, err := LoadBrokerConfig(path, environment(), slog.New(log), true)
+				c, err := LoadBrokerConfig(path, propertyEnv(), slog.New(log), true)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -144,7 +144,7 @@ func TestClassicSamplesLoad(t *testing.T) {
 				}
 				checkSample(t, path, c)
 			default:
-				if _, err := LoadNamesrvConfig(path, environment(), slog.New(log), true); err != nil {
+				if _, err := LoadNamesrvConfig(path, propertyEnv(), slog.New(log), true); err != nil {
 					t.Fatal(err)
 				}
 				if len(log.having("0 unknown")) != 1 {
@@ -218,7 +218,7 @@ func TestLoadSummarisesAndHints(t *testing.T) {
 
 func TestStrictRefusesUnknownKeys(t *testing.T) {
 	path := writeFile(t, "broker.conf", "brokerName=a\nbrokerRol=SLAVE\n")
-	_, err := LoadBrokerConfig(path, environment(), slog.New(slog.DiscardHandler), true)
+	_, err := LoadBrokerConfig(path, propertyEnv(), slog.New(slog.DiscardHandler), true)
 	if err == nil || !strings.Contains(err.Error(), `broker.conf:2: brokerRol = "SLAVE": unknown key; did you mean brokerRole?`) {
 		t.Errorf("got %v", err)
 	}
@@ -248,6 +248,7 @@ func TestBadValuesNameFileLineKeyAndValue(t *testing.T) {
 		{"authenticationEnabled=true", `authenticationEnabled = "true": refused: `},
 		{"dLegerPeers=127.0.0.1:40911", `dLegerPeers = "127.0.0.1:40911": holds "127.0.0.1:40911", which is not n<number>-host:port`},
 		{"dLegerPeers=n0-a:1;n0-b:2", `names n0 twice`},
+		{"brokerIP1=mq.example.com", `brokerIP1 = "mq.example.com": is not an IP address`},
 		{"dLegerSelfId=0", `dLegerSelfId = "0": is not n and a number`},
 		{"innerClientAuthenticationCredentials=\\u12", `broker.conf:2: `},
 	}
@@ -267,7 +268,7 @@ func TestBadValuesNameFileLineKeyAndValue(t *testing.T) {
 }
 
 func TestMissingFile(t *testing.T) {
-	_, err := LoadBrokerConfig(filepath.Join(t.TempDir(), "none.conf"), environment(), slog.New(slog.DiscardHandler), false)
+	_, err := LoadBrokerConfig(filepath.Join(t.TempDir(), "none.conf"), propertyEnv(), slog.New(slog.DiscardHandler), false)
 	if !errors.Is(err, os.ErrNotExist) || ExitCode(err) != exitFailed {
 		t.Errorf("got %v, code %d", err, ExitCode(err))
 	}
@@ -440,7 +441,7 @@ func TestEmptyAddressIsDetected(t *testing.T) {
 	if c.BrokerIP1 == "" {
 		t.Error("brokerIP1 is empty")
 	}
-	if c, _ = loadBroker(t, "brokerIP1=mq.example.com"); c.BrokerIP1 != "mq.example.com" {
+	if c, _ = loadBroker(t, "brokerIP1=2001:db8::1"); c.BrokerIP1 != "2001:db8::1" {
 		t.Errorf("got %q", c.BrokerIP1)
 	}
 }
@@ -452,13 +453,13 @@ func TestNoHome(t *testing.T) {
 	if c, _ := loadBroker(t, "storePathRootDir=/data", "HOME="); c.StorePathRootDir != "/data" {
 		t.Errorf("got %q", c.StorePathRootDir)
 	}
-	if _, err := LoadNamesrvConfig("", environment("HOME="), slog.New(slog.DiscardHandler), false); err == nil {
+	if _, err := LoadNamesrvConfig("", propertyEnv("HOME="), slog.New(slog.DiscardHandler), false); err == nil {
 		t.Error("a name server without a place for its settings was accepted")
 	}
 }
 
 func TestNamesrvConfig(t *testing.T) {
-	c, err := LoadNamesrvConfig("", environment(), slog.New(slog.DiscardHandler), true)
+	c, err := LoadNamesrvConfig("", propertyEnv(), slog.New(slog.DiscardHandler), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -468,7 +469,7 @@ func TestNamesrvConfig(t *testing.T) {
 	}
 	path := writeFile(t, "namesrv.conf", "listenPort=9886\norderMessageEnable=true\nbrokerName=x\n")
 	log := &recordedLog{}
-	if c, err = LoadNamesrvConfig(path, environment(), slog.New(log), false); err != nil {
+	if c, err = LoadNamesrvConfig(path, propertyEnv(), slog.New(log), false); err != nil {
 		t.Fatal(err)
 	}
 	if c.ListenPort != 9886 || !c.OrderMessageEnable || c.ConfigStorePath != path {
@@ -481,7 +482,7 @@ func TestNamesrvConfig(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	bad := writeFile(t, "namesrv.conf", "listenPort=x")
-	if _, err := LoadNamesrvConfig(bad, environment(), slog.New(log), false); err == nil || !strings.Contains(err.Error(), `namesrv.conf:1: listenPort = "x"`) {
+	if _, err := LoadNamesrvConfig(bad, propertyEnv(), slog.New(log), false); err == nil || !strings.Contains(err.Error(), `namesrv.conf:1: listenPort = "x"`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -489,7 +490,7 @@ func TestNamesrvConfig(t *testing.T) {
 func TestSecretsStayOutOfErrorsAndLogs(t *testing.T) {
 	path := writeFile(t, "broker.conf", "tls.server.keyPassword=hunter2\ninitAuthenticationUser=hunter2\ntls.server.keyPasswords=hunter2\n")
 	log := &recordedLog{}
-	c, err := LoadBrokerConfig(path, environment(), slog.New(log), false)
+	c, err := LoadBrokerConfig(path, propertyEnv(), slog.New(log), false)
 	if err != nil {
 		t.Fatal(err)
 	}

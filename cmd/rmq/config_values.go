@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -161,6 +162,20 @@ func addressesValue(p *[]string) setting {
 	return setting{
 		set: func(s string) (err error) { *p, err = parseNamesrvList(s); return err },
 		get: func() string { return strings.Join(*p, ";") },
+	}
+}
+
+// ipValue is an IP address, or empty.
+func ipValue(p *string) setting {
+	return setting{
+		set: func(s string) error {
+			if _, err := netip.ParseAddr(s); err != nil && s != "" {
+				return fmt.Errorf("is not an IP address")
+			}
+			*p = s
+			return nil
+		},
+		get: func() string { return *p },
 	}
 }
 

@@ -54,9 +54,9 @@ func TestOpenRoleLogWritesFileAndConsole(t *testing.T) {
 		env  func(string) string
 		path string
 	}{
-		{"home", environment("HOME=" + dir), filepath.Join(dir, "logs", "rocketmqlogs", "broker.log")},
-		{"directory", environment("ROCKETMQ_LOG_DIR=" + filepath.Join(dir, "other")), filepath.Join(dir, "other", "broker.log")},
-		{"user.home", environment("JAVA_OPT=-Duser.home=" + filepath.Join(dir, "java")), filepath.Join(dir, "java", "logs", "rocketmqlogs", "broker.log")},
+		{"home", propertyEnv("HOME=" + dir), filepath.Join(dir, "logs", "rocketmqlogs", "broker.log")},
+		{"directory", propertyEnv("ROCKETMQ_LOG_DIR=" + filepath.Join(dir, "other")), filepath.Join(dir, "other", "broker.log")},
+		{"user.home", propertyEnv("JAVA_OPT=-Duser.home=" + filepath.Join(dir, "java")), filepath.Join(dir, "java", "logs", "rocketmqlogs", "broker.log")},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestOpenRoleLogGoesOnWithoutAFile(t *testing.T) {
 	if err := os.WriteFile(blocked, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, env := range []func(string) string{environment("HOME="), environment("ROCKETMQ_LOG_DIR=" + filepath.Join(blocked, "logs"))} {
+	for _, env := range []func(string) string{propertyEnv("HOME="), propertyEnv("ROCKETMQ_LOG_DIR=" + filepath.Join(blocked, "logs"))} {
 		var console bytes.Buffer
 		log, closer, err := OpenRoleLog(env, "broker.log", slog.LevelInfo, slog.NewTextHandler(&console, nil))
 		if err == nil {

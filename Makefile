@@ -1,0 +1,66 @@
+# Every target is a step of .ci/run; see there for the order.
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 10s
+TOOL = $(GO) tool -modfile=tools/go.mod
+
+.PHONY: all build links test race vet lint format-check fuzz bench interop generate generate-check tidy-check clean
+
+all: build test
+
+## build: bin/rmq, one static binary
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/rmq ./cmd/rmq
+
+## links: the classic program names beside bin/rmq
+links: build
+	for name in mqnamesrv mqbroker mqadmin; do ln -sf rmq bin/$$name; done
+
+## test: every test of the module; needs nothing but Go
+test:
+	$(GO) test -timeout 5m ./...
+
+## race: the same under the race detector (needs a C compiler)
+race:
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./...
+
+vet:
+	$(GO) vet ./...
+
+## lint: go vet, staticcheck, formatting
+lint: vet format-check
+	$(TOOL) staticcheck ./...
+
+format-check:
+	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "not formatted:"; echo "$$unformatted"; exit 1; fi
+
+## fuzz: every fuzz target for FUZZTIME each
+fuzz:
+	.ci/fuzz $(FUZZTIME)
+
+## bench: the Go benchmarks of every package, once
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+## interop: the official Java and Go clients and mqadmin against bin/rmq
+interop: build
+	bench/clients/setup.sh
+	bench/clients/run.sh
+
+generate:
+	$(GO) generate ./...
+
+## generate-check: generated files are current
+generate-check:
+	@before=$$(git diff | cksum); $(GO) generate ./... && \
+	if [ "$$before" != "$$(git diff | cksum)" ]; then echo "go generate changed files:"; git diff --stat; exit 1; fi
+
+## tidy-check: go.mod and go.sum are what the imports need
+tidy-check:
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+clean:
+	rm -rf bin

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite the generated part of docs/configuration.md")
+
+const (
+	configurationPage = "../../docs/configuration.md"
+	generatedBegin    = "<!-- generated from cmd/rmq/keys.txt by go generate: do not edit below this line -->\n"
+)
+
+// TestConfigurationPageIsCurrent compares the tables of docs/configuration.md with the key table and the keys that have
+// an effect; go generate rewrites them.
+func TestConfigurationPageIsCurrent(t *testing.T) {
+	page, err := os.ReadFile(configurationPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, got, ok := strings.Cut(string(page), generatedBegin)
+	if !ok {
+		t.Fatalf("%s has no line %q", configurationPage, generatedBegin)
+	}
+	want := configurationTables(t)
+	if got == want {
+		return
+	}
+	if !*update {
+		t.Fatalf("the tables of %s are not current; run go generate ./cmd/rmq", configurationPage)
+	}
+	if err := os.WriteFile(configurationPage, []byte(head+generatedBegin+want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func configurationTables(t *testing.T) string {
+	t.Helper()
+	specs, err := parseKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	acts := map[string]map[string]setting{roleBroker: (&BrokerConfig{}).settings(), roleNamesrv: (&NamesrvConfig{}).settings()}
+	counts := map[string]int{}
+	var tables strings.Builder
+	class := ""
+	for _, s := range specs {
+		if s.Class != class {
+			class = s.Class
+			title := class
+			if class == "Outside" {
+				title = "Old spellings, plug-ins and system properties"
+			}
+			fmt.Fprintf(&tables, "\n### %s\n\n| key | type | default | since | rmq | note |\n|---|---|---|---|---|---|\n", title)
+		}
+		effect := effectWord(s, acts)
+		counts[effect]++
+		key := "`" + s.Key + "`"
+		if s.Important {
+			key += " \\*"
+		}
+		fmt.Fprintf(&tables, "| %s | %s | %s | %s | %s | %s |\n", key, s.Type, cell(s.Default), s.Since, effect, cell(s.Note))
+	}
+	var out strings.Builder
+	out.WriteString("\n")
+	for _, effect := range slices.Sorted(maps.Keys(counts)) {
+		fmt.Fprintf(&out, "- %s: %d keys\n", effect, counts[effect])
+	}
+	return out.String() + tables.String()
+}
+
+// effectWord says what this version does with a key, for the role or roles whose files may hold it.
+func effectWord(s keySpec, acts map[string]map[string]setting) string {
+	switch {
+	case s.Type == "alias":
+		return "old spelling"
+	case s.Treatment == accept:
+		return "no effect"
+	case s.Treatment == refuse || s.refusal("true") != "" || s.refusal("enforcing") != "":
+		return "refused"
+	}
+	for role, settings := range acts {
+		table, err := newKeyTable(role)
+		if err != nil {
+			continue
+		}
+		if owner, _, ok := table.find(s.Key); ok && owner.Class == s.Class && settings[s.Key].set != nil {
+			return "**acts**"
+		}
+	}
+	return "not yet"
+}
+
+func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
