@@ -1,0 +1,334 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rmq/compat"
+	"rmq/compat/broker"
+	"rmq/controller"
+	"rmq/raftlog"
+	"rmq/remoting"
+	"rmq/store"
+)
+
+// groupOptions is what one replica of one broker group needs beyond its configuration.
+type groupOptions struct {
+	config *BrokerConfig
+	client *remoting.Client // for the name servers; shared by the groups of a process
+	logger *slog.Logger
+	fatal  func(code int, id string, err error)
+}
+
+// group is one running replica of one broker group: log, state, requests, and its entry at the name servers.
+type group struct {
+	config     *BrokerConfig
+	addr       netip.AddrPort // that clients reach this replica at
+	logger     *slog.Logger
+	lock       *os.File
+	log        *raftlog.Log
+	store      *store.Store
+	broker     *broker.Broker
+	processors *compat.Processors
+	control    *controller.Group
+	server     *remoting.Server
+	registrar  *compat.Registrar
+}
+
+// startGroup opens a replica's directory, starts its group, and serves clients once the replica leads. It returns when
+// the broker is registered with the name servers, or none of them answered in time: registration goes on by itself.
+func startGroup(ctx context.Context, o groupOptions) (g *group, err error) {
+	c := o.config
+	host, err := netip.ParseAddr(c.BrokerIP1)
+	if err != nil {
+		return nil, fmt.Errorf("brokerIP1=%s is not an IP address: %w", c.BrokerIP1, err)
+	}
+	g = &group{config: c, logger: o.logger.With("group", c.BrokerName)}
+	defer func() {
+		if err != nil {
+			g.close(context.Background())
+		}
+	}()
+	g.addr = netip.AddrPortFrom(host, uint16(c.ListenPort))
+	if err = g.openStorage(replicaDir(c), o.fatal); err != nil {
+		return g, err
+	}
+	if err = g.openBroker(o.client); err != nil {
+		return g, err
+	}
+	if err = g.lead(ctx); err != nil {
+		return g, err
+	}
+	return g, g.serve(ctx)
+}
+
+// replicaDir is where a replica keeps everything: one directory per group and replica below storePathRootDir, so that
+// several groups of a process can share that.
+func replicaDir(c *BrokerConfig) string {
+	return filepath.Join(c.StorePathRootDir, c.BrokerName+"-"+strconv.FormatInt(c.BrokerID, 10))
+}
+
+// openStorage locks the replica's directory and recovers the log and the state in it.
+func (g *group) openStorage(dir string, fatal func(code int, id string, err error)) (err error) {
+	c := g.config
+	if g.lock, err = lockDirectory(dir); err != nil {
+		return err
+	}
+	flush := raftlog.AsyncFlush
+	if c.FlushDiskType == SyncFlush {
+		flush = raftlog.SyncFlush
+	}
+	g.log, err = raftlog.Open(filepath.Join(dir, "log"), raftlog.Options{
+		Logger: g.logger, SegmentBytes: c.MappedFileSizeCommitLog, Flush: flush, FlushInterval: c.FlushIntervalCommitLog,
+		Prepare:        func(record []byte) { g.broker.Prepare(record) },
+		CompletedBatch: func() { g.processors.FlushReplies() },
+		Fatal:          fatal,
+	})
+	if err != nil {
+		return err
+	}
+	g.store, err = store.Open(filepath.Join(dir, "state"), g.log, store.Options{
+		FS: raftlog.OSFS(), Logger: g.logger, KeyIndex: c.MessageIndexEnable,
+		Fatal: func(err error) { fatal(raftlog.ExitStoreFailed, "STORE_WRITE_FAILED", err) },
+	})
+	return err
+}
+
+// lockDirectory creates a directory and takes it for this process, so that two of them never write one log.
+func lockDirectory(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s is in use by another process: stop it, or give this broker another storePathRootDir, brokerName or brokerId", dir)
+		}
+		return nil, fmt.Errorf("locking %s: %w", dir, err)
+	}
+	return f, nil
+}
+
+func (g *group) openBroker(client *remoting.Client) (err error) {
+	c := g.config
+	o := broker.Options{
+		Cluster: c.BrokerClusterName, Group: c.BrokerName, Host: g.addr,
+		Permission: c.BrokerPermission, AutoCreateTopic: c.AutoCreateTopicEnable, AutoCreateGroup: c.AutoCreateSubscriptionGroup,
+		DefaultTopicQueues: c.DefaultTopicQueueNums, MessageBytesMax: c.MaxMessageSize, DelayLevels: c.MessageDelayLevel,
+		LongPolling: c.LongPollingEnable, ShortPolling: c.ShortPollingTimeMills,
+		PullMessagesMax: c.MaxTransferCountOnMessageInMemory, PullBytesMax: c.MaxTransferBytesOnMessageInMemory,
+		LitePull: c.LitePullMessageEnable, Region: c.RegionID, AcceptSendAfter: c.StartAcceptSendRequestTimeStamp,
+		ClientExpiry: c.ChannelExpiredTimeout, RetentionAge: c.FileReservedTime, RetentionHours: c.DeleteWhen,
+		RetentionCheckEvery: c.CleanResourceInterval, SegmentBytes: c.MappedFileSizeCommitLog,
+		DiskUsedRatioMax: float64(c.DiskMaxUsedSpaceRatio) / 100, DiskForceRatio: float64(c.DiskSpaceCleanForciblyRatio) / 100,
+		DiskWarningRatio: float64(c.DiskSpaceWarningLevelRatio) / 100,
+		DiskUsage:        func() (float64, error) { return diskUsage(c.StorePathRootDir) },
+		NotifyMembership: compat.NotifyMembership,
+		TopicsChanged:    func([]string) { g.announce() },
+		Logger:           g.logger,
+	}
+	if c.TraceTopicEnable {
+		o.TraceTopic = c.MsgTraceTopicName
+	}
+	if g.broker, err = broker.New(g.log, g.store, o); err != nil {
+		return err
+	}
+	g.processors = compat.New(compat.Options{
+		Broker: g.broker, Identity: g.identity, Properties: g.properties, RuntimeInfo: g.runtimeInfo, Logger: g.logger, VersionDesc: "RMQ_" + version,
+	})
+	g.registrar, err = compat.NewRegistrar(compat.RegistrarOptions{
+		Client: client, NameServers: c.NamesrvAddr, Interval: c.RegisterNameServerPeriod, Timeout: c.RegisterBrokerTimeoutMills,
+		Logger: g.logger, Source: g.registration,
+	})
+	return err
+}
+
+// leadTimeout bounds how long a group of one voter may take to lead itself at start, its replay included.
+const leadTimeout = 5 * time.Minute
+
+func (g *group) lead(ctx context.Context) (err error) {
+	g.control, err = controller.Start(controller.Options{
+		Name: g.config.BrokerName, Replica: int(g.config.BrokerID), Address: g.addr.String(), Log: g.log, State: g.store,
+		Lead: g.broker.Lead, Logger: g.logger,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, leadTimeout)
+	defer cancel()
+	return g.control.WaitLeading(ctx)
+}
+
+// serve opens the ports and registers the broker with the name servers. It returns when one of them has it, or when
+// registerTimeout is over: registration goes on by itself.
+func (g *group) serve(ctx context.Context) (err error) {
+	mux := remoting.NewMux()
+	g.processors.Register(mux)
+	c := g.config
+	g.server, err = remoting.Listen(remoting.ServerOptions{
+		Addrs:  []string{net.JoinHostPort(c.BindAddress, strconv.Itoa(c.ListenPort)), net.JoinHostPort(c.BindAddress, strconv.Itoa(c.ListenPort-2))},
+		Mux:    mux,
+		Logger: g.logger, IdleTimeout: c.ServerChannelMaxIdleTimeSeconds,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	if told := g.registrar.Register(ctx); len(told) == 0 && len(c.NamesrvAddr) > 0 {
+		g.logger.Warn("no name server knows this broker yet; registering goes on", "nameServers", c.NamesrvAddr)
+	}
+	return nil
+}
+
+const (
+	// registerTimeout bounds how long the start waits for name servers.
+	registerTimeout = 5 * time.Second
+	// announceTimeout bounds how long a change of topics waits for name servers: less than a tool waits for its answer.
+	announceTimeout = 2 * time.Second
+)
+
+// announce tells the name servers of changed topics, and returns when they know or do not answer.
+func (g *group) announce() {
+	ctx, cancel := context.WithTimeout(context.Background(), announceTimeout)
+	defer cancel()
+	g.registrar.Announce(ctx)
+}
+
+// close stops the replica: no new requests, progress written, name servers told, log and state closed. It is safe on a
+// group that started only in part.
+func (g *group) close(ctx context.Context) {
+	if g.registrar != nil {
+		if err := g.registrar.Close(); err != nil {
+			g.logger.Warn("leaving the name servers", "error", err)
+		}
+	}
+	if g.broker != nil && g.control != nil && g.control.Leading() {
+		if err := g.broker.FlushOffsets(ctx); err != nil {
+			g.logger.Warn("consumer offsets of the last moments are lost, those messages come again", "error", err)
+		}
+	}
+	if g.processors != nil {
+		g.processors.Close()
+	}
+	if g.server != nil {
+		if err := g.server.Close(ctx); err != nil {
+			g.logger.Warn("closing connections", "error", err)
+		}
+	}
+	if g.control != nil {
+		g.control.Close()
+	}
+	if g.log != nil {
+		if err := g.log.Close(); err != nil {
+			g.logger.Error("closing the log", "error", err)
+		}
+	}
+	if g.store != nil {
+		if err := g.store.Close(); err != nil {
+			g.logger.Error("closing the state", "error", err)
+		}
+	}
+	if g.broker != nil {
+		g.broker.Close()
+	}
+	if g.lock != nil {
+		g.lock.Close()
+	}
+}
+
+func (g *group) identity() compat.Identity {
+	// One voter: the replica that serves is the leader, and clients know the leader as broker 0.
+	return compat.Identity{Cluster: g.config.BrokerClusterName, BrokerName: g.config.BrokerName, BrokerID: 0, Addr: g.addr.String()}
+}
+
+func (g *group) properties() []compat.Property {
+	var list []compat.Property
+	for _, item := range g.config.Items() {
+		list = append(list, compat.Property{Key: item.Key, Value: item.Value})
+	}
+	return list
+}
+
+// diskUsage is the used share of the file system that holds dir, as df counts it: space reserved for root is not free.
+func diskUsage(dir string) (float64, error) {
+	total, free, err := diskSpace(dir)
+	if err != nil || total == 0 {
+		return 0, err
+	}
+	return 1 - float64(free)/float64(total), nil
+}
+
+func diskSpace(dir string) (total, free uint64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, 0, fmt.Errorf("disk space of %s: %w", dir, err)
+	}
+	used := (st.Blocks - st.Bfree) * uint64(st.Bsize)
+	free = st.Bavail * uint64(st.Bsize)
+	return used + free, free, nil
+}
+
+// runtimeInfo is what this process knows about the replica's log, disk and Raft.
+func (g *group) runtimeInfo() map[string]string {
+	status := g.log.Status()
+	info := map[string]string{
+		"commitLogMinOffset": fmt.Sprint(g.log.MinOffset()),
+		"commitLogMaxOffset": fmt.Sprint(g.log.CommittedOffset()),
+		"raftRole":           status.State,
+		"raftTerm":           fmt.Sprint(status.Term),
+		"raftCommitIndex":    fmt.Sprint(status.CommitIndex),
+		"raftAppliedIndex":   fmt.Sprint(status.AppliedIndex),
+		"parkedPulls":        fmt.Sprint(g.broker.Parked()),
+	}
+	ratio := "-1"
+	if total, free, err := diskSpace(g.config.StorePathRootDir); err == nil && total > 0 {
+		ratio = fmt.Sprint(1 - float64(free)/float64(total))
+		info["commitLogDirCapacity"] = fmt.Sprintf("Total : %s, Free : %s.", byteSize(total), byteSize(free))
+	}
+	info["commitLogDiskRatio"], info["consumeQueueDiskRatio"] = ratio, ratio
+	info["commitLogDiskRatio_"+g.config.StorePathRootDir] = ratio
+	return info
+}
+
+// byteSize writes a size as RocketMQ's tools do: "49.9 GiB".
+func byteSize(n uint64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	v, i := float64(n), 0
+	for v >= 1024 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", v, units[i])
+}
+
+// registration is what the name servers are told of this broker.
+func (g *group) registration() compat.Registration {
+	id := g.identity()
+	version := g.store.TopicsVersion()
+	version.StateVersion = int64(g.log.Term()) // fences off a leader of an older term
+	return compat.Registration{
+		Cluster: id.Cluster, BrokerName: id.BrokerName, BrokerID: id.BrokerID, Address: id.Addr,
+		HAAddress:  netip.AddrPortFrom(g.addr.Addr(), g.addr.Port()+1).String(),
+		Permission: g.config.BrokerPermission, Version: version, Topics: g.store.Topics(),
+	}
+}
+
+// errAddressInUse is a port that another program listens on.
+var errAddressInUse error = unix.EADDRINUSE

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"rmq/compat/namesrv"
+	"rmq/remoting"
+)
+
+// runNamesrv is `rmq namesrv`.
+func runNamesrv(ctx context.Context, env environment, args []string) error {
+	flags, err := parseNamesrvFlags(args)
+	if err != nil {
+		if ExitCode(err) == exitUsage {
+			fmt.Fprint(env.stderr, namesrvUsage())
+		}
+		return err
+	}
+	if flags.Help {
+		fmt.Fprint(env.stdout, namesrvUsage())
+		return nil
+	}
+	file := ""
+	if len(flags.ConfigFiles) > 0 {
+		file = flags.ConfigFiles[0]
+	}
+	console := slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})
+	c, err := LoadNamesrvConfig(file, env.getenv, slog.New(console), flags.Strict)
+	if err != nil || flags.Check {
+		return err
+	}
+	if flags.PrintConfig || flags.PrintImportant {
+		return PrintItems(env.stdout, c.Items(), flags.PrintImportant)
+	}
+	if file != "" {
+		fmt.Fprintf(env.stdout, "load config properties file OK, %s\n", file)
+	}
+	logger, logFile, err := OpenRoleLog(env.getenv, "namesrv.log", slog.LevelInfo, console)
+	if err != nil {
+		logger.Warn("no namesrv.log", "error", err)
+	}
+	defer logFile.Close()
+	n, err := startNameServer(c, logger)
+	if err != nil {
+		return err
+	}
+	line := "The Name Server boot success. serializeType=JSON, address " + n.server.Addrs()[0].String()
+	fmt.Fprintln(env.stdout, line)
+	logger.Info(line)
+	<-ctx.Done()
+	return n.close()
+}
+
+// nameServer is a running name server.
+type nameServer struct {
+	table  *namesrv.NameServer
+	server *remoting.Server
+}
+
+func startNameServer(c *NamesrvConfig, logger *slog.Logger) (*nameServer, error) {
+	settings := namesrv.DefaultSettings()
+	settings.OrderMessages = c.OrderMessageEnable
+	settings.OrderConfToBrokers = c.ReturnOrderTopicConfigToBroker
+	settings.TopicLists = c.EnableTopicList
+	settings.AllTopicList = c.EnableAllTopicList
+	settings.CompleteTopics = c.DeleteTopicWithBrokerRegistration
+	settings.NotifyMinID = c.NotifyMinBrokerIDChanged
+	settings.WaitForBrokers = c.NeedWaitForService
+	settings.WaitForBrokersFor = c.WaitSecondsForService
+	settings.ScanInterval = c.ScanNotActiveBrokerInterval
+	fixed := make(map[string]string)
+	for _, item := range c.Items() {
+		fixed[item.Key] = item.Value
+	}
+	for _, key := range namesrv.SettingKeys() {
+		delete(fixed, key)
+	}
+	if err := os.MkdirAll(filepath.Dir(c.KvConfigPath), 0o755); err != nil {
+		return nil, err
+	}
+	table, err := namesrv.New(namesrv.Options{
+		KVConfigPath: c.KvConfigPath, Settings: &settings, FixedKeys: fixed,
+		RouteRequestsMax: c.ClientRequestThreadPoolQueueCapacity, RequestsMax: c.DefaultThreadPoolQueueCapacity, Logger: logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := remoting.NewMux()
+	table.Register(mux)
+	server, err := remoting.Listen(remoting.ServerOptions{
+		Addrs: []string{net.JoinHostPort(c.BindAddress, strconv.Itoa(c.ListenPort))}, Mux: mux, Logger: logger,
+		IdleTimeout: c.ServerChannelMaxIdleTimeSeconds,
+	})
+	if err != nil {
+		return nil, errors.Join(err, table.Close())
+	}
+	return &nameServer{table, server}, nil
+}
+
+func (n *nameServer) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	return errors.Join(n.server.Close(ctx), n.table.Close())
+}

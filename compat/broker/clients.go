@@ -1,0 +1,409 @@
+package broker
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Connection is a client's connection, as far as the broker needs it.
+type Connection interface {
+	ID() uint64
+	RemoteAddr() netip.AddrPort
+}
+
+// Heartbeat is what a client says of itself every 30 s.
+type Heartbeat struct {
+	ClientID  string
+	Language  string
+	Version   int32
+	Producers []string
+	Consumers []ConsumerInfo
+	// KeepAlive heartbeats carry no subscriptions; they must not erase those that are known.
+	KeepAlive bool
+}
+
+// ConsumerInfo is one consumer group of a client.
+type ConsumerInfo struct {
+	Group         string
+	Type          string // CONSUME_ACTIVELY, CONSUME_PASSIVELY, CONSUME_POP
+	Model         string // CLUSTERING, BROADCASTING
+	FromWhere     string
+	UnitMode      bool
+	Subscriptions []Subscription
+}
+
+// Member is one client of a group.
+type Member struct {
+	Conn     Connection
+	ClientID string
+	Language string
+	Version  int32
+	LastSeen time.Time
+}
+
+// broadcasting is the message model in which each member consumes everything.
+const broadcasting = "BROADCASTING"
+
+const (
+	subscriptionsPerHeartbeatMax = 2000
+	clientsPerGroupMax           = 10_000
+	groupsPerClientMax           = 1000
+)
+
+// consumerGroup is the live side of a consumer group.
+type consumerGroup struct {
+	info          ConsumerInfo // of the last heartbeat; Subscriptions unused
+	members       map[uint64]*Member
+	subscriptions map[string]Subscription
+}
+
+// ClientTable knows the connected producers and consumers. It is soft state: clients repeat themselves.
+type ClientTable struct {
+	broker *Broker
+	notify func(c Connection, group string)
+
+	mu        sync.RWMutex
+	consumers map[string]*consumerGroup
+	producers map[string]map[uint64]*Member
+	groups    map[uint64]map[string]bool // connection -> its groups, for cleaning up
+}
+
+func newClientTable(b *Broker) *ClientTable {
+	return &ClientTable{
+		broker: b, notify: b.opts.NotifyMembership,
+		consumers: make(map[string]*consumerGroup), producers: make(map[string]map[uint64]*Member), groups: make(map[uint64]map[string]bool),
+	}
+}
+
+// Heartbeat registers a client's groups on its connection, creating consumer groups and their retry topics where they
+// are missing. It reports whether subscriptions are needed that a KeepAlive heartbeat did not bring.
+func (t *ClientTable) Heartbeat(ctx context.Context, conn Connection, hb Heartbeat) (needSubscriptions bool, err error) {
+	if hb.ClientID == "" {
+		return false, refuse(InvalidParameter, "heartbeat without clientID")
+	}
+	count := 0
+	for _, c := range hb.Consumers {
+		count += len(c.Subscriptions)
+	}
+	if count > subscriptionsPerHeartbeatMax || len(hb.Consumers)+len(hb.Producers) > groupsPerClientMax {
+		return false, refuse(InvalidParameter, "heartbeat of %s: %d subscriptions in %d groups, the limits are %d and %d",
+			hb.ClientID, count, len(hb.Consumers)+len(hb.Producers), subscriptionsPerHeartbeatMax, groupsPerClientMax)
+	}
+	var firstErr error
+	for _, c := range hb.Consumers {
+		if !hb.KeepAlive {
+			if err := t.broker.ensureGroup(ctx, c.Group, c.UnitMode); err != nil {
+				// The other groups of the client must not suffer; the caller tells the client of the first refusal.
+				if firstErr == nil {
+					firstErr = err
+				}
+				continue
+			}
+		}
+		changed, known, err := t.registerConsumer(conn, hb, c)
+		needSubscriptions = needSubscriptions || !known
+		if err != nil && firstErr == nil {
+			firstErr = err
+		}
+		if changed {
+			t.membersChanged(c.Group)
+		}
+	}
+	for _, group := range hb.Producers {
+		if CheckGroupName(group) == nil {
+			t.registerProducer(conn, hb, group)
+		}
+	}
+	return needSubscriptions, firstErr
+}
+
+func (t *ClientTable) member(conn Connection, hb Heartbeat) *Member {
+	return &Member{Conn: conn, ClientID: hb.ClientID, Language: hb.Language, Version: hb.Version, LastSeen: t.broker.clock.Now()}
+}
+
+func (t *ClientTable) registerConsumer(conn Connection, hb Heartbeat, c ConsumerInfo) (changed, known bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := t.consumers[c.Group]
+	if g == nil {
+		if hb.KeepAlive {
+			return false, false, nil
+		}
+		g = &consumerGroup{members: make(map[uint64]*Member), subscriptions: make(map[string]Subscription)}
+		t.consumers[c.Group] = g
+	}
+	if m := g.members[conn.ID()]; m != nil && m.ClientID == hb.ClientID {
+		m.LastSeen = t.broker.clock.Now()
+	} else {
+		if len(g.members) >= clientsPerGroupMax {
+			return false, true, refuse(Busy, "group %s has %d clients already, which is the limit", c.Group, len(g.members))
+		}
+		g.members[conn.ID()] = t.member(conn, hb)
+		t.remember(conn, c.Group)
+		changed = true
+	}
+	if hb.KeepAlive {
+		return changed, len(g.subscriptions) > 0, nil
+	}
+	g.info = c
+	g.info.Subscriptions = nil
+	if g.update(c.Subscriptions) {
+		changed = true
+	}
+	return changed, true, nil
+}
+
+// update takes over a member's subscriptions: the newest version wins for each topic, and topics that the newest
+// heartbeat no longer names go. It reports whether a topic came or went.
+func (g *consumerGroup) update(subs []Subscription) bool {
+	changed := false
+	named := make(map[string]bool, len(subs))
+	for _, s := range subs {
+		named[s.Topic] = true
+		old, ok := g.subscriptions[s.Topic]
+		if !ok || s.Version > old.Version {
+			g.subscriptions[s.Topic] = s
+		}
+		changed = changed || !ok
+	}
+	for topic := range g.subscriptions {
+		if !named[topic] {
+			delete(g.subscriptions, topic)
+			changed = true
+		}
+	}
+	return changed
+}
+
+func (t *ClientTable) registerProducer(conn Connection, hb Heartbeat, group string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	members := t.producers[group]
+	if members == nil {
+		members = make(map[uint64]*Member)
+		t.producers[group] = members
+	}
+	if m := members[conn.ID()]; m != nil && m.ClientID == hb.ClientID {
+		m.LastSeen = t.broker.clock.Now()
+		return
+	}
+	if len(members) < clientsPerGroupMax {
+		members[conn.ID()] = t.member(conn, hb)
+		t.remember(conn, group)
+	}
+}
+
+func (t *ClientTable) remember(conn Connection, group string) {
+	set := t.groups[conn.ID()]
+	if set == nil {
+		set = make(map[string]bool)
+		t.groups[conn.ID()] = set
+	}
+	set[group] = true
+}
+
+// Unregister takes a client out of a producer and a consumer group; empty names mean none.
+func (t *ClientTable) Unregister(conn Connection, producerGroup, consumerGroup string) {
+	t.mu.Lock()
+	t.dropProducer(conn.ID(), producerGroup)
+	gone := t.dropConsumer(conn.ID(), consumerGroup)
+	t.mu.Unlock()
+	if gone {
+		t.membersChanged(consumerGroup)
+	}
+}
+
+// Disconnected forgets everything about a connection.
+func (t *ClientTable) Disconnected(conn Connection) {
+	t.mu.Lock()
+	var changed []string
+	for group := range t.groups[conn.ID()] {
+		t.dropProducer(conn.ID(), group)
+		if t.dropConsumer(conn.ID(), group) {
+			changed = append(changed, group)
+		}
+	}
+	delete(t.groups, conn.ID())
+	t.mu.Unlock()
+	for _, group := range changed {
+		t.membersChanged(group)
+	}
+}
+
+func (t *ClientTable) dropProducer(id uint64, group string) {
+	if members := t.producers[group]; members != nil {
+		if delete(members, id); len(members) == 0 {
+			delete(t.producers, group)
+		}
+	}
+}
+
+func (t *ClientTable) dropConsumer(id uint64, group string) bool {
+	g := t.consumers[group]
+	if g == nil || g.members[id] == nil {
+		return false
+	}
+	if delete(g.members, id); len(g.members) == 0 {
+		delete(t.consumers, group)
+	}
+	return true
+}
+
+// expire drops clients that have been silent for too long on connections that are still open.
+func (t *ClientTable) expire(now time.Time) {
+	silent := make(map[uint64]Connection)
+	heard := make(map[uint64]bool)
+	note := func(members map[uint64]*Member) {
+		for id, m := range members {
+			if now.Sub(m.LastSeen) <= t.broker.opts.ClientExpiry {
+				heard[id] = true
+			} else {
+				silent[id] = m.Conn
+			}
+		}
+	}
+	t.mu.RLock()
+	for _, g := range t.consumers {
+		note(g.members)
+	}
+	for _, members := range t.producers {
+		note(members)
+	}
+	t.mu.RUnlock()
+	for id, conn := range silent {
+		if !heard[id] {
+			t.broker.logger.Info("a client sent no heartbeat for too long and is forgotten", "remote", conn.RemoteAddr())
+			t.Disconnected(conn)
+		}
+	}
+}
+
+// clientScan is how often silent clients are looked for.
+const clientScan = 10 * time.Second
+
+func (b *Broker) runClientExpiry(ctx context.Context) {
+	every(ctx, b.clock, clientScan, func() { b.clients.expire(b.clock.Now()) })
+}
+
+// membersChanged tells every member of a group that its membership or its topics changed, so that they share out the
+// queues anew.
+func (t *ClientTable) membersChanged(group string) {
+	if g, ok := t.broker.store.Group(group); ok && !g.NotifyConsumerIDsChangedEnable {
+		return
+	}
+	t.mu.RLock()
+	var conns []Connection
+	if g := t.consumers[group]; g != nil && g.info.Model != broadcasting {
+		for _, m := range g.members {
+			conns = append(conns, m.Conn)
+		}
+	}
+	t.mu.RUnlock()
+	for _, c := range conns {
+		t.notify(c, group)
+	}
+}
+
+// ConsumerIDs lists the client ids of a group's members, sorted, each once.
+func (t *ClientTable) ConsumerIDs(group string) []string {
+	var ids []string
+	for _, m := range t.Consumers(group) {
+		ids = append(ids, m.ClientID)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// Consumers lists a group's members, by client id.
+func (t *ClientTable) Consumers(group string) []Member {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if g := t.consumers[group]; g != nil {
+		return sortedMembers(g.members)
+	}
+	return nil
+}
+
+// Producers lists the producers of a group, by client id.
+func (t *ClientTable) Producers(group string) []Member {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return sortedMembers(t.producers[group])
+}
+
+// ProducerGroups lists the groups that have a producer.
+func (t *ClientTable) ProducerGroups() []string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	groups := make([]string, 0, len(t.producers))
+	for g := range t.producers {
+		groups = append(groups, g)
+	}
+	slices.Sort(groups)
+	return groups
+}
+
+func sortedMembers(members map[uint64]*Member) []Member {
+	list := make([]Member, 0, len(members))
+	for _, m := range members {
+		list = append(list, *m)
+	}
+	slices.SortFunc(list, func(a, b Member) int { return strings.Compare(a.ClientID, b.ClientID) })
+	return list
+}
+
+// ConsumerGroup describes the live side of a group: what it said of itself and what it subscribes to, by topic. ok is
+// false when no member is connected.
+func (t *ClientTable) ConsumerGroup(group string) (info ConsumerInfo, ok bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	g := t.consumers[group]
+	if g == nil {
+		return ConsumerInfo{}, false
+	}
+	info = g.info
+	for _, s := range g.subscriptions {
+		info.Subscriptions = append(info.Subscriptions, s)
+	}
+	slices.SortFunc(info.Subscriptions, func(a, b Subscription) int { return strings.Compare(a.Topic, b.Topic) })
+	return info, true
+}
+
+// SubscribersOf lists the groups with a connected member that subscribe to a topic.
+func (t *ClientTable) SubscribersOf(topic string) []string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var groups []string
+	for name, g := range t.consumers {
+		if _, ok := g.subscriptions[topic]; ok {
+			groups = append(groups, name)
+		}
+	}
+	slices.Sort(groups)
+	return groups
+}
+
+func (t *ClientTable) isBroadcast(group string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	g := t.consumers[group]
+	return g != nil && g.info.Model == broadcasting
+}
+
+func (t *ClientTable) subscription(group, topic string) (Subscription, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	g := t.consumers[group]
+	if g == nil {
+		return Subscription{}, refuse(SubscriptionNotExist, "the consumer's group info not exist: %s", group)
+	}
+	s, ok := g.subscriptions[topic]
+	if !ok {
+		return s, refuse(SubscriptionNotExist, "the consumer's subscription not exist: group %s, topic %s", group, topic)
+	}
+	return s, nil
+}

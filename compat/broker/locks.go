@@ -1,0 +1,92 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"rmq/store"
+)
+
+// lockTable holds the leases of ordered consumption. Who owns a queue is in the log; when the owner last renewed is not:
+// a new leader gives every owner a fresh lease.
+type lockTable struct {
+	change sync.Mutex // changes of owner, one at a time; held across an append
+	mu     sync.Mutex
+	leases map[offsetKey]time.Time // last renewal
+}
+
+func (t *lockTable) init() { t.leases = make(map[offsetKey]time.Time) }
+
+func (t *lockTable) renewAll(now time.Time, st *store.Store) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range st.Locks() {
+		t.leases[offsetKey{l.Group, store.QueueID{Topic: l.Topic, ID: l.Queue}}] = now
+	}
+}
+
+// renew extends the leases that client owns already and returns them, with the queues that it might take over.
+func (b *Broker) renew(group, client string, queues []store.QueueID) (owned, free []store.QueueID) {
+	t, now := &b.locks, b.clock.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, q := range queues {
+		if t, ok := b.store.Topic(q.Topic); !ok || q.ID < 0 || q.ID >= max(t.ReadQueues, t.WriteQueues) {
+			continue // no such queue: nothing to own
+		}
+		key := offsetKey{group, q}
+		switch owner := b.store.LockOwner(group, q); {
+		case owner == client:
+			t.leases[key] = now
+			owned = append(owned, q)
+		case owner == "" || now.Sub(t.leases[key]) > b.opts.LockLease:
+			free = append(free, q)
+		}
+	}
+	return owned, free
+}
+
+// Lock gives client the queues that nobody else holds, and returns all that it holds of those asked for. It returns once
+// every change of owner is committed.
+func (b *Broker) Lock(ctx context.Context, group, client string, queues []store.QueueID) ([]store.QueueID, error) {
+	owned, free := b.renew(group, client, queues)
+	if len(free) == 0 {
+		return owned, nil
+	}
+	b.locks.change.Lock()
+	defer b.locks.change.Unlock()
+	if owned, free = b.renew(group, client, queues); len(free) == 0 {
+		return owned, nil
+	}
+	if _, err := b.append(ctx, store.SetLocks(lockChanges(group, client, free))); err != nil {
+		return owned, err
+	}
+	owned, _ = b.renew(group, client, queues)
+	return owned, nil
+}
+
+// Unlock gives back what client holds of the queues.
+func (b *Broker) Unlock(ctx context.Context, group, client string, queues []store.QueueID) error {
+	b.locks.change.Lock()
+	defer b.locks.change.Unlock()
+	owned, _ := b.renew(group, client, queues)
+	if len(owned) == 0 {
+		return nil
+	}
+	_, err := b.append(ctx, store.SetLocks(lockChanges(group, "", owned)))
+	b.locks.mu.Lock()
+	defer b.locks.mu.Unlock()
+	for _, q := range owned {
+		delete(b.locks.leases, offsetKey{group, q})
+	}
+	return err
+}
+
+func lockChanges(group, owner string, queues []store.QueueID) []store.LockChange {
+	changes := make([]store.LockChange, len(queues))
+	for i, q := range queues {
+		changes[i] = store.LockChange{Group: group, Topic: q.Topic, Queue: q.ID, Owner: owner}
+	}
+	return changes
+}

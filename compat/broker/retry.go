@@ -1,0 +1,232 @@
+package broker
+
+import (
+	"hash/crc32"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"rmq/raftlog"
+	"rmq/store/message"
+)
+
+// SendBackRequest is a consumer's word that it could not process a message and wants it again later.
+type SendBackRequest struct {
+	Group             string
+	Offset            int64 // position of the message in the log
+	DelayLevel        int32 // 0: the broker chooses, < 0: straight to the dead letters
+	MaxReconsumeTimes int32 // < 0: the group's own limit
+	UnitMode          bool
+}
+
+// firstRetryLevel is the delay level of the first redelivery when the client names none.
+const firstRetryLevel = 3
+
+// SendBack stores a copy of the message for redelivery, or as a dead letter once it failed too often. The copy, its
+// deadline, and the topics that it needs are one log entry. As with Send, an error means that nothing was stored and
+// that done is not called.
+func (b *Broker) SendBack(r SendBackRequest, done func(SendResult)) error {
+	g, ok := b.Group(r.Group)
+	if !ok {
+		return refuse(GroupNotExist, "subscription group not exist, %s", r.Group)
+	}
+	if b.opts.Permission&PermWrite == 0 {
+		return refuse(NoPermission, "the broker[%s] sending message is forbidden", b.opts.Host.Addr())
+	}
+	if g.RetryQueueNums <= 0 {
+		done(SendResult{}) // the group wants no retries: accepted and dropped, as RocketMQ does
+		return nil
+	}
+	if reason := b.readOnly.Load(); reason != nil {
+		return refuse(NotAvailable, "service not available now, %s", *reason)
+	}
+	topic, create := b.retryTopicItem(r.Group, g.RetryQueueNums)
+	if topic.Perm&PermWrite == 0 {
+		return refuse(NoPermission, "the topic[%s] sending message is forbidden", topic.Name)
+	}
+	stored, err := b.store.MessageAt(r.Offset)
+	if err != nil {
+		return refuse(Internal, "look message by offset failed, %d: %v", r.Offset, err)
+	}
+	src := message.View(stored)
+	limit := g.RetryMaxTimes
+	if r.MaxReconsumeTimes >= 0 {
+		limit = r.MaxReconsumeTimes
+	}
+	level := r.DelayLevel
+	m := src.Message()
+	if dead := src.ReconsumeTimes() >= limit || level < 0; dead {
+		level = 0
+		topic, create = b.dlqTopicItem(r.Group)
+		if topic.Perm&PermWrite == 0 {
+			return refuse(NoPermission, "the topic[%s] sending message is forbidden", topic.Name)
+		}
+		m.QueueID = 0
+	} else {
+		if level == 0 {
+			level = firstRetryLevel + src.ReconsumeTimes()
+		}
+		m.QueueID = rand.Int32N(max(min(topic.WriteQueues, g.RetryQueueNums), 1))
+	}
+	buf := b.scratch.Get().(*scratch)
+	defer b.release(buf)
+	buf.record = append(buf.record, create...)
+	m.Topic = topic.Name
+	m.StoreHost = b.opts.Host
+	m.ReconsumeTimes = src.ReconsumeTimes() + 1
+	m.PreparedTransactionOffset = 0
+	buf.properties = retryProperties(buf.properties, src, level)
+	if level > 0 {
+		b.park(&m, buf, level)
+	}
+	m.Properties = buf.properties
+	if err := b.appendMessage(buf, &m); err != nil {
+		return err
+	}
+	unique, _ := src.Properties().Get(message.PropertyUniqKey)
+	key := retryKey{r.Group, unique, m.ReconsumeTimes, crc32.ChecksumIEEE(m.Body)}
+	b.retries.begin(key, b.clock.Now())
+	err = b.log.Append(buf.record, raftlog.AckCommitted, func(res raftlog.AppendResult) {
+		out := SendResult{QueueID: m.QueueID, UniqueKey: unique, Batched: true}
+		if res.Err != nil {
+			out.Err = AsRefusal(res.Err)
+		} else {
+			b.stats.sentBack(string(src.Topic()), r.Group)
+		}
+		b.retries.resolve(key, out)
+		done(out)
+		if create != nil && res.Err == nil {
+			b.spawn(func() { b.opts.TopicsChanged([]string{topic.Name}) })
+		}
+	})
+	if err != nil {
+		b.retries.resolve(key, SendResult{Err: AsRefusal(err)})
+	}
+	return err
+}
+
+// retryProperties is the source's property string with the marks of a retry: where it came from, and no traces of the
+// way it took to be delivered this time.
+func retryProperties(dst []byte, src message.View, level int32) []byte {
+	hasRetryTopic, hasOrigin := false, false
+	src.Properties().Walk(func(name, value []byte) bool {
+		switch string(name) {
+		case message.PropertyRetryTopic:
+			hasRetryTopic = true
+		case message.PropertyOriginMessageID:
+			hasOrigin = true
+		case message.PropertyWait, message.PropertyDelay, message.PropertyPopCK:
+			return true
+		}
+		dst = message.AppendProperty(dst, string(name), string(value))
+		return true
+	})
+	if !hasRetryTopic {
+		dst = message.AppendProperty(dst, message.PropertyRetryTopic, string(src.Topic()))
+	}
+	if !hasOrigin {
+		dst = message.AppendProperty(dst, message.PropertyOriginMessageID, message.OffsetID(src.StoreHost(), src.PhysicalOffset()))
+	}
+	dst = message.AppendProperty(dst, message.PropertyWait, "false")
+	if level > 0 {
+		dst = message.AppendProperty(dst, message.PropertyDelay, itoa(level))
+	}
+	return dst
+}
+
+// retryKey names one redelivery of one message.
+type retryKey struct {
+	group     string
+	uniqueKey string
+	times     int32 // reconsumeTimes of the copy
+	bodyCRC   uint32
+}
+
+// fallbackKey recognises the message that stock consumers publish to their retry topic themselves when the answer to a
+// SendBack did not reach them.
+func fallbackKey(r *SendRequest, s *sending) (retryKey, bool) {
+	group, ok := strings.CutPrefix(r.Topic, RetryPrefix)
+	if !ok || s.props.uniqueKey == "" || r.ReconsumeTimes <= 0 {
+		return retryKey{}, false
+	}
+	return retryKey{group, s.props.uniqueKey, r.ReconsumeTimes, crc32.ChecksumIEEE(r.Body)}, true
+}
+
+const (
+	// retryWindow is how long after a SendBack its fallback may come: the clients' time-out (5 s) with room.
+	retryWindow = 30 * time.Second
+	// retryWindowEntriesMax bounds the memory of the window; beyond it the oldest go and a duplicate is possible again.
+	retryWindowEntriesMax = 100_000
+)
+
+// dedup joins the fallback publication of a retry to the SendBack that it repeats, so that a lost answer does not give
+// two retries of one message. One SendBack absorbs one fallback. Soft state: a new leader starts without it.
+type dedup struct {
+	mu      sync.Mutex
+	entries map[retryKey]*pendingRetry
+	order   []retryKey // by start, oldest first
+}
+
+type pendingRetry struct {
+	began   time.Time
+	result  *SendResult // nil while in flight
+	waiters []func(SendResult)
+}
+
+func (d *dedup) init() { d.entries = make(map[retryKey]*pendingRetry) }
+
+func (d *dedup) begin(key retryKey, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.order) > 0 {
+		if oldest := d.entries[d.order[0]]; oldest != nil {
+			inFlight := oldest.result == nil
+			if inFlight || now.Sub(oldest.began) < retryWindow && len(d.order) < retryWindowEntriesMax {
+				break
+			}
+			delete(d.entries, d.order[0])
+		}
+		d.order = d.order[1:]
+	}
+	d.entries[key] = &pendingRetry{began: now}
+	d.order = append(d.order, key)
+}
+
+// resolve stores the outcome of the SendBack and answers a fallback that came meanwhile. A failed one is forgotten: its
+// fallback must be stored.
+func (d *dedup) resolve(key retryKey, res SendResult) {
+	d.mu.Lock()
+	var waiters []func(SendResult)
+	if e := d.entries[key]; e != nil {
+		waiters, e.waiters, e.result = e.waiters, nil, &res
+		if res.Err != nil || len(waiters) > 0 {
+			delete(d.entries, key)
+		}
+	}
+	d.mu.Unlock()
+	for _, w := range waiters {
+		w(res)
+	}
+}
+
+// join reports whether the message repeats a SendBack; then done gets (or has got) that one's result.
+func (d *dedup) join(key retryKey, now time.Time, done func(SendResult)) bool {
+	d.mu.Lock()
+	e := d.entries[key]
+	if e == nil || now.Sub(e.began) >= retryWindow {
+		d.mu.Unlock()
+		return false
+	}
+	if e.result == nil {
+		e.waiters = append(e.waiters, done)
+		d.mu.Unlock()
+		return true
+	}
+	delete(d.entries, key)
+	res := *e.result
+	res.Batched = false // it comes alone
+	d.mu.Unlock()
+	done(res)
+	return true
+}

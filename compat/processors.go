@@ -1,0 +1,155 @@
+// Package compat lets RocketMQ's clients and tools talk to a broker group: it decodes requests, calls package broker, and
+// encodes the answers. It holds no rule of messaging. The words brokerName, brokerId and response code end here.
+package compat
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"rmq/compat/broker"
+	"rmq/remoting"
+	"rmq/remoting/protocol"
+)
+
+// Identity is how a replica presents itself to clients and name servers.
+type Identity struct {
+	Cluster    string
+	BrokerName string
+	BrokerID   int64
+	Addr       string // host:port that clients reach this replica at
+}
+
+// Options configures Processors.
+type Options struct {
+	Broker   *broker.Broker
+	Identity func() Identity
+	// Properties is the effective configuration in the order in which it is shown, with the classic key names.
+	Properties func() []Property
+	// RuntimeInfo adds the process's own facts (log positions, disk, Raft) to the answer to GET_BROKER_RUNTIME_INFO.
+	RuntimeInfo func() map[string]string
+	Logger      *slog.Logger
+	VersionDesc string // what runtime information calls the version
+}
+
+// Property is one line of a configuration.
+type Property struct{ Key, Value string }
+
+// Processors answers the requests of one broker group.
+type Processors struct {
+	Options
+	broker *broker.Broker
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	// replies gathers the answers to sends that one commit completes, so that each connection gets one write.
+	mu      sync.Mutex
+	replies *remoting.Batch
+}
+
+// New returns the processors of a group; Close ends what they wait for.
+func New(o Options) *Processors {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	p := &Processors{Options: o, broker: o.Broker, replies: remoting.NewBatch()}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// Close makes requests that wait for a commit or for a client answer with what they have.
+func (p *Processors) Close() { p.cancel() }
+
+// FlushReplies writes the answers gathered so far; it is raftlog's CompletedBatch.
+func (p *Processors) FlushReplies() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.replies.Flush()
+}
+
+func (p *Processors) replyBatched(r *remoting.Request, resp *protocol.Command) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.replies.Reply(r, resp)
+}
+
+// Limits of requests in flight, over all connections of a group. Sends are bounded by the log's own queue too.
+const (
+	sendsMax   = 100_000
+	pullsMax   = 60_000 // parked ones included, which the broker bounds at 50,000
+	clientsMax = 10_000
+	queriesMax = 256
+	adminMax   = 64
+)
+
+// requestTimeout bounds how long a request that waits for a commit may take: clients give up after 3 s (mqadmin 5 s).
+const requestTimeout = 5 * time.Second
+
+// Register adds the handlers of every request that a broker answers.
+func (p *Processors) Register(mux *remoting.Mux) {
+	send := &remoting.Class{Name: "send", Limit: sendsMax, Mode: remoting.Inline}
+	mux.Handle(protocol.SendMessage, send, p.send)
+	mux.Handle(protocol.SendMessageV2, send, p.sendV2)
+	mux.Handle(protocol.SendBatchMessage, send, p.sendV2)
+
+	pull := &remoting.Class{Name: "pull", Limit: pullsMax, Mode: remoting.Spawn}
+	mux.Handle(protocol.PullMessage, pull, p.pull)
+	mux.Handle(protocol.LitePullMessage, pull, p.pull)
+
+	consumer := &remoting.Class{Name: "client", Limit: clientsMax, Mode: remoting.Spawn}
+	p.registerConsumer(mux, consumer)
+	query := &remoting.Class{Name: "query", Limit: queriesMax, Mode: remoting.Spawn}
+	p.registerQueries(mux, query)
+	admin := &remoting.Class{Name: "admin", Limit: adminMax, Mode: remoting.Spawn}
+	p.registerAdmin(mux, admin)
+}
+
+// answer is what a handler has to say; the zero value is a plain success.
+type answer struct {
+	code   int32
+	remark string
+	header protocol.Header
+	body   []byte
+}
+
+// none is the header of requests that have none.
+type none struct{}
+
+// Decode accepts anything.
+func (*none) Decode(protocol.Fields) error { return nil }
+
+// decoder is a typed request header.
+type decoder[H any] interface {
+	*H
+	Decode(protocol.Fields) error
+}
+
+// handle makes a handler out of a function from a typed header to an answer.
+func handle[H any, D decoder[H]](p *Processors, f func(ctx context.Context, r *remoting.Request, h *H) (answer, error)) remoting.HandlerFunc {
+	return func(r *remoting.Request) {
+		h := new(H)
+		if err := D(h).Decode(r.Cmd.Ext); err != nil {
+			r.Reply(&protocol.Command{Code: protocol.SystemError, Remark: err.Error()})
+			return
+		}
+		ctx, cancel := context.WithTimeout(p.ctx, requestTimeout)
+		defer cancel()
+		a, err := f(ctx, r, h)
+		if err != nil {
+			r.Reply(refusal(err))
+			return
+		}
+		resp := &protocol.Command{Code: a.code, Remark: a.remark, Body: a.body}
+		if a.header != nil {
+			resp.Ext = a.header.AppendFields(nil)
+		}
+		r.Reply(resp)
+	}
+}
+
+// badBody is the error of a body that does not decode.
+func badBody(what string, err error) error {
+	return &broker.Refusal{Reason: broker.Internal, Text: fmt.Sprintf("the body is not a %s: %v", what, err)}
+}

@@ -1,0 +1,82 @@
+package compat
+
+import (
+	"strconv"
+	"strings"
+
+	"rmq/compat/broker"
+	"rmq/remoting"
+	"rmq/remoting/protocol"
+	"rmq/store/message"
+)
+
+func (p *Processors) send(r *remoting.Request) {
+	var h protocol.SendMessageRequestHeader
+	if err := h.Decode(r.Cmd.Ext); err != nil {
+		r.Reply(&protocol.Command{Code: protocol.SystemError, Remark: err.Error()})
+		return
+	}
+	p.sendDecoded(r, &h)
+}
+
+func (p *Processors) sendV2(r *remoting.Request) {
+	var v2 protocol.SendMessageRequestHeaderV2
+	if err := v2.Decode(r.Cmd.Ext); err != nil {
+		r.Reply(&protocol.Command{Code: protocol.SystemError, Remark: err.Error()})
+		return
+	}
+	h := protocol.SendMessageRequestHeader(v2) // the same fields under short names
+	p.sendDecoded(r, &h)
+}
+
+func (p *Processors) sendDecoded(r *remoting.Request, h *protocol.SendMessageRequestHeader) {
+	req := broker.SendRequest{
+		ProducerGroup: h.ProducerGroup, Topic: h.Topic, DefaultTopic: h.DefaultTopic, DefaultTopicQueues: h.DefaultTopicQueueNums,
+		QueueID: h.QueueID, SysFlag: h.SysFlag, BornTimestamp: h.BornTimestamp, BornHost: r.Conn.RemoteAddr(), Flag: h.Flag,
+		Properties: h.Properties, ReconsumeTimes: h.ReconsumeTimes, MaxReconsumeTimes: -1,
+		Batch: h.Batch || r.Cmd.Code == protocol.SendBatchMessage, Body: r.Cmd.Body,
+	}
+	if h.HasMaxReconsumeTimes && r.Cmd.Version >= protocol.V3_4_9 {
+		req.MaxReconsumeTimes = h.MaxReconsumeTimes
+	}
+	r = r.Detach()
+	err := p.broker.Send(&req, func(res broker.SendResult) { p.sent(r, res) })
+	if err != nil {
+		r.Reply(refusal(err))
+	}
+}
+
+// sent answers a send.
+func (p *Processors) sent(r *remoting.Request, res broker.SendResult) {
+	var resp *protocol.Command
+	if res.Err != nil {
+		resp = refusal(res.Err)
+	} else {
+		h := protocol.SendMessageResponseHeader{
+			MsgID: p.messageIDs(res), QueueID: res.QueueID, QueueOffset: res.QueueOffset, TransactionID: res.UniqueKey,
+			MsgRegion: p.broker.Region(), TraceOn: strconv.FormatBool(p.broker.TraceOn()),
+		}
+		resp = &protocol.Command{Code: protocol.Success, Ext: h.AppendFields(make(protocol.Fields, 0, 6))}
+	}
+	if res.Batched {
+		p.replyBatched(r, resp)
+	} else {
+		r.Reply(resp)
+	}
+}
+
+// messageIDs are the offsetMsgIds of what was stored, joined by commas for a batch.
+func (p *Processors) messageIDs(res broker.SendResult) string {
+	host := p.broker.Options().Host
+	if len(res.Offsets) == 0 {
+		return message.OffsetID(host, res.Offset)
+	}
+	var ids strings.Builder
+	for i, o := range res.Offsets {
+		if i > 0 {
+			ids.WriteByte(',')
+		}
+		ids.WriteString(message.OffsetID(host, o))
+	}
+	return ids.String()
+}

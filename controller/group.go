@@ -1,0 +1,176 @@
+// Package controller runs the life of a broker group's replica: it founds or rejoins the group, follows who leads, and
+// keeps the leader's duties running exactly as long as this replica leads. It is never on a message's path.
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"rmq/raftlog"
+)
+
+// Log is what a group's life needs of its log. *raftlog.Log is one.
+type Log interface {
+	HasState() (bool, error)
+	Bootstrap(servers []raft.Server) error
+	Start(sm raftlog.StateMachine, m raftlog.Member) error
+	Identity() raftlog.Identity
+	Leadership() <-chan bool
+	Barrier(ctx context.Context) error
+}
+
+// Options configures a Group.
+type Options struct {
+	Name    string // brokerName
+	Replica int    // replica number: from brokerId, never changes
+	Address string // of the Raft port; any non-empty word for a group of one voter
+	Log     Log
+	State   raftlog.StateMachine
+	// Lead carries out the leader's duties. It is called when this replica leads and everything committed before is
+	// applied; its ctx ends with the term, and it must return soon after. A return before that is a failure.
+	Lead func(ctx context.Context) error
+	// Led is told whenever leadership comes (true, after the barrier) or goes (false).
+	Led    func(leads bool)
+	Logger *slog.Logger
+}
+
+// Group is one replica of a group, running.
+type Group struct {
+	o      Options
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu      sync.Mutex
+	leading bool
+	changed chan struct{} // closed and replaced when leading changes
+}
+
+// Start founds the group if the directory is new, and joins it. It returns as soon as Raft runs; WaitLeading tells when
+// this replica leads.
+func Start(o Options) (*Group, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Led == nil {
+		o.Led = func(bool) {}
+	}
+	id := raft.ServerID(fmt.Sprintf("%d-%s", o.Replica, o.Log.Identity().Incarnation))
+	known, err := o.Log.HasState()
+	if err != nil {
+		return nil, fmt.Errorf("group %s: %w", o.Name, err)
+	}
+	if !known {
+		o.Logger.Info("founding the group", "group", o.Name, "replica", id)
+		if err := o.Log.Bootstrap([]raft.Server{{ID: id, Address: raft.ServerAddress(o.Address)}}); err != nil {
+			return nil, fmt.Errorf("group %s: founding it: %w", o.Name, err)
+		}
+	}
+	if err := o.Log.Start(o.State, raftlog.Member{ServerID: string(id), Address: o.Address}); err != nil {
+		return nil, fmt.Errorf("group %s: %w", o.Name, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	g := &Group{o: o, cancel: cancel, done: make(chan struct{}), changed: make(chan struct{})}
+	go g.run(ctx)
+	return g, nil
+}
+
+// Close ends the leader's duties and waits for them. The log is its owner's to close, afterwards.
+func (g *Group) Close() {
+	g.cancel()
+	<-g.done
+}
+
+// Leading reports whether this replica leads and has applied all that was committed before its term.
+func (g *Group) Leading() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.leading
+}
+
+// WaitLeading returns nil once this replica leads.
+func (g *Group) WaitLeading(ctx context.Context) error {
+	for {
+		g.mu.Lock()
+		leading, changed := g.leading, g.changed
+		g.mu.Unlock()
+		if leading {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("group %s has no leader yet: %w", g.o.Name, context.Cause(ctx))
+		case <-g.done:
+			return errors.New("group " + g.o.Name + " is closed")
+		case <-changed:
+		}
+	}
+}
+
+func (g *Group) setLeading(leading bool) {
+	g.mu.Lock()
+	was := g.leading
+	if was != leading {
+		g.leading = leading
+		close(g.changed)
+		g.changed = make(chan struct{})
+	}
+	g.mu.Unlock()
+	if was != leading {
+		g.o.Led(leading)
+	}
+}
+
+// run keeps one term's duties going at a time.
+func (g *Group) run(ctx context.Context) {
+	defer close(g.done)
+	var term sync.WaitGroup
+	endTerm := context.CancelFunc(func() {})
+	stop := func() {
+		endTerm()
+		term.Wait()
+		g.setLeading(false)
+	}
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case leads := <-g.o.Log.Leadership():
+			stop()
+			if !leads {
+				continue
+			}
+			termCtx, cancel := context.WithCancel(ctx)
+			endTerm = cancel
+			term.Go(func() { defer cancel(); g.lead(termCtx) })
+		}
+	}
+}
+
+// barrierRetry paces the attempts of a leader whose barrier or duties fail while it still leads.
+const barrierRetry = 100 * time.Millisecond
+
+// lead runs one term: barrier, then the duties, again if they fail, until ctx ends.
+func (g *Group) lead(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := g.o.Log.Barrier(ctx)
+		if err == nil {
+			g.setLeading(true)
+			err = g.o.Lead(ctx)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		g.o.Logger.Warn("the leader's duties failed, they start again", "group", g.o.Name, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(barrierRetry):
+		}
+	}
+}
