@@ -1,47 +1,101 @@
 package remoting
 
 import (
+	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"rmq/remoting/protocol"
 )
 
-// Request is one request that was admitted.
+// Request is one request that was admitted. It holds a slot of its Class until it is answered.
 type Request struct {
-	Conn     *Conn
-	Cmd      *protocol.Command // Inline: valid until the handler returns, or for good after Detach. Spawn: valid for good.
+	Conn *Conn // on which it came
+
+	// Cmd is the request. With an Inline handler it is valid until the handler returns or Detach is called,
+	// with a Spawn handler for good.
+	Cmd *protocol.Command
+
+	// Received is when its last bytes were read.
 	Received time.Time
+
+	class        *Class
+	code, opaque int32
+	codec        protocol.Codec
+	oneway       bool
+	state        atomic.Uint32 // one of request...
 }
 
-// Reply answers the request. Any goroutine; the first of Reply, ReplyBuffer and Done wins. resp is not
-// changed and may be reused at once, its Body may not be changed any more.
-func (r *Request) Reply(resp *protocol.Command) {}
+const (
+	requestOpen   uint32 = iota
+	requestParked        // no longer counted for its connection
+	requestDone
+)
 
-// ReplyBuffer is Reply for a Body in borrowed memory: release is called exactly once, when the body is
-// written or the connection gone, from any goroutine; it must not block.
-func (r *Request) ReplyBuffer(resp *protocol.Command, release func()) {}
+// Reply answers the request; opaque, header codec and response flag are those the peer expects, whatever resp
+// says. To a oneway request nothing is sent. Any goroutine, also after the handler has returned. Never blocks.
+// Of Reply, ReplyBuffer and Done only the first on a request counts. resp may be used again at once, but a Body
+// longer than 8 KiB must not be changed any more: see ReplyBuffer.
+func (r *Request) Reply(resp *protocol.Command) { r.answer(resp, nil, nil) }
 
-// Done ends the request without an answer.
-func (r *Request) Done() {}
+// ReplyBuffer is Reply for a Body in borrowed memory. release is called exactly once, in every case: when the
+// body is written, or copied, or will never be sent. It runs on any goroutine, maybe before ReplyBuffer returns,
+// and must not block.
+func (r *Request) ReplyBuffer(resp *protocol.Command, release func()) { r.answer(resp, release, nil) }
 
-// Park says that the request now waits for an event (a long poll). It keeps its class slot but no longer counts
-// against its connection's limit, so that many parked polls do not stop the connection from being read.
-func (r *Request) Park() {}
+// Done ends the request without an answer, as oneway requests and some others want it.
+func (r *Request) Done() { r.leave() }
 
-// Detach copies Cmd, so that it stays valid after an Inline handler has returned. Reply works without it.
-func (r *Request) Detach() *Request { return r }
+// Park says that the request now waits for an event, as a long poll does. It keeps its class slot, but counts no
+// longer against the requests its connection may have in flight: those stop the connection from being read, and
+// a consumer parks one poll per queue.
+func (r *Request) Park() {
+	if r.state.CompareAndSwap(requestOpen, requestParked) {
+		r.Conn.left()
+	}
+}
 
-// Batch gathers replies and writes them with one system call per connection. One goroutine at a time.
-type Batch struct{}
+// Detach copies Cmd, so that it stays valid when an Inline handler has returned; only such a handler may call
+// it. Replying later works without. It returns r.
+func (r *Request) Detach() *Request {
+	if r.class.Mode == Inline {
+		r.Cmd = Clone(r.Cmd)
+	}
+	return r
+}
 
-// NewBatch returns an empty batch, to be used again after each Flush.
-func NewBatch() *Batch { return &Batch{} }
+func (r *Request) answer(resp *protocol.Command, release func(), b *Batch) {
+	if !r.leave() || r.oneway {
+		if release != nil {
+			release()
+		}
+		return
+	}
+	out := *resp
+	out.Opaque, out.Codec = r.opaque, r.codec
+	out.Flag = 1
+	r.Conn.answer(&out, release, b)
+}
 
-// Reply is Request.Reply whose bytes leave with Flush at the latest.
-func (b *Batch) Reply(r *Request, resp *protocol.Command) {}
+// leave gives the slots back, once, and reports whether it did.
+func (r *Request) leave() bool {
+	switch r.state.Swap(requestDone) {
+	case requestDone:
+		return false
+	case requestOpen:
+		r.Conn.left()
+	}
+	r.class.leave()
+	return true
+}
 
-// ReplyBuffer is Request.ReplyBuffer whose bytes leave with Flush at the latest.
-func (b *Batch) ReplyBuffer(r *Request, resp *protocol.Command, release func()) {}
-
-// Flush writes what was gathered.
-func (b *Batch) Flush() {}
+// run calls the handler. A panic there, which is a bug, costs one SYSTEM_ERROR and not the process.
+func (r *Request) run(h HandlerFunc) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.Conn.host.log.Error("handler panicked", "code", r.code, "peer", r.Conn.remote, "panic", p, "stack", string(debug.Stack()))
+			r.Reply(&protocol.Command{Code: protocol.SystemError, Version: protocol.MQVersion, Remark: "internal error", Ext: protocol.Fields{}})
+		}
+	}()
+	h(r)
+}

@@ -193,16 +193,30 @@ func isLiteral(text []byte) bool {
 	case "true", "false", "null":
 		return true
 	}
-	digits := bytes.TrimPrefix(text, []byte("-"))
-	if len(digits) == 0 || digits[0] < '0' || digits[0] > '9' {
-		return false
+	rest := digits(bytes.TrimPrefix(text, []byte("-")))
+	if rest != nil && len(rest) > 0 && rest[0] == '.' {
+		rest = digits(rest[1:])
 	}
-	for _, c := range digits {
-		if (c < '0' || c > '9') && c != '.' && c != 'e' && c != 'E' && c != '+' && c != '-' {
-			return false
+	if rest != nil && len(rest) > 0 && (rest[0] == 'e' || rest[0] == 'E') {
+		rest = rest[1:]
+		if len(rest) > 0 && (rest[0] == '+' || rest[0] == '-') {
+			rest = rest[1:]
 		}
+		rest = digits(rest)
 	}
-	return true
+	return rest != nil && len(rest) == 0
+}
+
+// digits returns what follows the digits at the start of text, nil if there are none.
+func digits(text []byte) []byte {
+	n := 0
+	for n < len(text) && text[n] >= '0' && text[n] <= '9' {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	return text[n:]
 }
 
 // Skip takes a value of any kind and drops it. depth is how many values enclose it.

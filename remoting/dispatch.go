@@ -1,0 +1,172 @@
+package remoting
+
+import (
+	"bytes"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"rmq/remoting/protocol"
+)
+
+// read is the read loop. It returns why the connection has to end.
+func (c *Conn) read() error {
+	if c.greet != nil {
+		if err := c.greet(c); err != nil {
+			return err
+		}
+	}
+	for {
+		if err := c.process(time.Now()); err != nil {
+			return err
+		}
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// process handles all frames that are whole. Answers given meanwhile leave together.
+func (c *Conn) process(now time.Time) error {
+	corked, before := false, c.frames.Load()
+	defer func() {
+		if n := c.frames.Load() - before; n > 0 {
+			c.host.count.framesIn.Add(n)
+		}
+		if corked {
+			c.out.uncork()
+		}
+	}()
+	for {
+		frame, err := c.in.next()
+		if err != nil || frame == nil {
+			return err
+		}
+		if err := protocol.DecodeFrame(frame, c.cmd); err != nil {
+			return fmt.Errorf("%w: %w", errBadFrame, err)
+		}
+		if !corked && c.in.hasNext() {
+			c.out.cork()
+			corked = true
+		}
+		c.frames.Add(1)
+		if codec := uint32(c.cmd.Codec); c.codec.Load() != codec {
+			c.codec.Store(codec)
+		}
+		if c.cmd.IsResponse() {
+			c.deliver()
+		} else {
+			c.serveRequest(now)
+		}
+		if c.congested() {
+			if corked {
+				c.out.uncork()
+				corked = false
+			}
+			c.await(c.relieved)
+		}
+		if c.stopping.Load() != stopNot {
+			return errStopped
+		}
+	}
+}
+
+// congested reports whether the connection has as many requests or unread answers as it may have.
+func (c *Conn) congested() bool {
+	return c.inflight.Load() >= int64(c.host.inflightMax) ||
+		c.out.stalled.Load() && c.out.backlog() > c.host.outboundMax/4
+}
+
+// relieved reports whether reading may go on after congestion: some way below its limits, so that the read loop
+// does not wake for every single answer.
+func (c *Conn) relieved() bool {
+	return c.stopping.Load() != stopNot ||
+		c.inflight.Load() <= c.host.resumeAt() && c.out.backlog() <= c.host.outboundMax/8
+}
+
+// resumeAt is how few requests a congested connection must have in flight to be read again.
+func (h *host) resumeAt() int64 { return int64(h.inflightMax) * 3 / 4 }
+
+// left counts a request off.
+func (c *Conn) left() {
+	if n := c.inflight.Add(-1); c.paused.Load() && n <= c.host.resumeAt() {
+		c.wake()
+	}
+}
+
+// deliver hands the answer in c.cmd to the call that waits for it; a late one is dropped.
+func (c *Conn) deliver() {
+	w := c.calls.take(c.cmd.Opaque)
+	if w == nil {
+		return
+	}
+	cmd := c.cmd
+	if w.done == nil {
+		cmd.Body = bytes.Clone(cmd.Body)
+		c.cmd = new(protocol.Command)
+	}
+	c.end(w, cmd, nil)
+}
+
+// end ends w and outlives a panic of its callback.
+func (c *Conn) end(w *call, cmd *protocol.Command, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.host.log.Error("callback panicked", "peer", c.remote, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	w.end(cmd, err)
+}
+
+// serveRequest admits the request in c.cmd and has its handler run.
+func (c *Conn) serveRequest(now time.Time) {
+	rt, ok := c.host.routes[c.cmd.Code]
+	if !ok {
+		c.refuse(protocol.RequestCodeNotSupported, fmt.Sprintf(" request type %d not supported", c.cmd.Code))
+		return
+	}
+	if !rt.class.admit() {
+		c.host.count.busy.Add(1)
+		c.refuse(protocol.SystemBusy, rt.class.busyRemark())
+		return
+	}
+	c.inflight.Add(1)
+	r := &Request{
+		Conn:     c,
+		Cmd:      c.cmd,
+		Received: now,
+		class:    rt.class,
+		code:     c.cmd.Code,
+		opaque:   c.cmd.Opaque,
+		codec:    c.cmd.Codec,
+		oneway:   c.cmd.IsOneway(),
+	}
+	if rt.class.Mode == Inline {
+		r.run(rt.handle)
+		return
+	}
+	c.cmd.Body = bytes.Clone(c.cmd.Body)
+	c.cmd = new(protocol.Command)
+	c.host.wg.Add(1)
+	go func() {
+		defer c.host.wg.Done()
+		r.run(rt.handle)
+	}()
+}
+
+// refuse answers the request in c.cmd without a handler.
+func (c *Conn) refuse(code int32, remark string) {
+	if !c.cmd.IsOneway() {
+		c.answer(protocol.NewResponse(c.cmd, code, remark), nil, nil)
+	}
+}
+
+// answer queues resp. What cannot be encoded is answered by an error that can.
+func (c *Conn) answer(resp *protocol.Command, release func(), b *Batch) {
+	err := c.out.answer(resp, release, b)
+	if err == nil || c.failed.Load() {
+		return
+	}
+	c.host.log.Error("answer cannot be sent", "peer", c.remote, "code", resp.Code, "error", err)
+	_ = c.out.answer(protocol.NewResponse(resp, protocol.SystemError, "the answer cannot be encoded: "+err.Error()), nil, b)
+}
