@@ -80,8 +80,6 @@ func effectWord(s keySpec, acts map[string]map[string]setting) string {
 	switch {
 	case s.Type == "alias":
 		return "old spelling"
-	case s.Treatment == accept:
-		return "no effect"
 	case s.Treatment == refuse || s.refusal("true") != "" || s.refusal("enforcing") != "":
 		return "refused"
 	}
@@ -93,6 +91,9 @@ func effectWord(s keySpec, acts map[string]map[string]setting) string {
 		if owner, _, ok := table.find(s.Key); ok && owner.Class == s.Class && settings[s.Key].set != nil {
 			return "**acts**"
 		}
+	}
+	if s.Treatment == accept {
+		return "no effect"
 	}
 	return "not yet"
 }

@@ -10,16 +10,16 @@ import (
 // NamesrvConfig holds the keys of a name server's property file that this version acts on, typed and checked. Every field
 // is named after its Java key. It is filled by LoadNamesrvConfig and read-only afterwards.
 type NamesrvConfig struct {
-	BindAddress     string
-	ListenPort      int    // 0 = any free port
-	KvConfigPath    string // default: namesrv/kvConfig.json under the home directory
-	ConfigStorePath string // default: the -c file, else namesrv/namesrv.properties under the home directory
+	BindAddress  string
+	ListenPort   int    // 0 = any free port
+	KvConfigPath string // default: namesrv/kvConfig.json under the home directory
 
 	OrderMessageEnable                bool // order configuration is returned with routes
 	ReturnOrderTopicConfigToBroker    bool
 	EnableAllTopicList                bool
 	EnableTopicList                   bool
 	NotifyMinBrokerIDChanged          bool
+	SupportActingMaster               bool // a group without leader may show a read-only one
 	DeleteTopicWithBrokerRegistration bool // a full registration drops the routes it does not name
 	NeedWaitForService                bool // no route is answered before WaitSecondsForService
 	WaitSecondsForService             time.Duration
@@ -38,20 +38,20 @@ func (c *NamesrvConfig) settings() map[string]setting {
 		year   = 366 * 24 * 3600 * 1000
 	)
 	return map[string]setting{
-		"bindAddress":     textValue(&c.BindAddress, true),
-		"listenPort":      intValue(&c.ListenPort, 0, 65535),
-		"kvConfigPath":    textValue(&c.KvConfigPath, true),
-		"configStorePath": textValue(&c.ConfigStorePath, true),
+		"bindAddress":  textValue(&c.BindAddress, true),
+		"listenPort":   intValue(&c.ListenPort, 0, 65535),
+		"kvConfigPath": textValue(&c.KvConfigPath, true),
 
 		"orderMessageEnable":                boolValue(&c.OrderMessageEnable),
 		"returnOrderTopicConfigToBroker":    boolValue(&c.ReturnOrderTopicConfigToBroker),
 		"enableAllTopicList":                boolValue(&c.EnableAllTopicList),
 		"enableTopicList":                   boolValue(&c.EnableTopicList),
 		"notifyMinBrokerIdChanged":          boolValue(&c.NotifyMinBrokerIDChanged),
+		"supportActingMaster":               boolValue(&c.SupportActingMaster),
 		"deleteTopicWithBrokerRegistration": boolValue(&c.DeleteTopicWithBrokerRegistration),
 		"needWaitForService":                boolValue(&c.NeedWaitForService),
-		"waitSecondsForService":             durationValue(&c.WaitSecondsForService, time.Second, 0, year/1000),
-		"scanNotActiveBrokerInterval":       durationValue(&c.ScanNotActiveBrokerInterval, time.Millisecond, 1, year),
+		"waitSecondsForService":             durationValue(&c.WaitSecondsForService, time.Second, 0, 3600),
+		"scanNotActiveBrokerInterval":       durationValue(&c.ScanNotActiveBrokerInterval, time.Millisecond, 100, 600_000),
 
 		"serverChannelMaxIdleTimeSeconds":      durationValue(&c.ServerChannelMaxIdleTimeSeconds, time.Second, 1, year/1000),
 		"clientRequestThreadPoolQueueCapacity": intValue(&c.ClientRequestThreadPoolQueueCapacity, 1, most32),
@@ -70,20 +70,13 @@ func LoadNamesrvConfig(path string, env func(string) string, log *slog.Logger, s
 	if err := c.keys.load(path, log, strict); err != nil {
 		return nil, err
 	}
-	if path != "" {
-		if err := c.keys.derive("configStorePath", path, "command line -c"); err != nil {
+	if home := env("HOME"); home != "" {
+		if err := c.keys.derive("kvConfigPath", filepath.Join(home, "namesrv", "kvConfig.json"), sourceDetected); err != nil {
 			return nil, err
 		}
 	}
-	if home := env("HOME"); home != "" {
-		for key, name := range map[string]string{"kvConfigPath": "kvConfig.json", "configStorePath": "namesrv.properties"} {
-			if err := c.keys.derive(key, filepath.Join(home, "namesrv", name), sourceDetected); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if c.KvConfigPath == "" || c.ConfigStorePath == "" {
-		return nil, errors.New("HOME is not set and no file names kvConfigPath and configStorePath: there is nowhere to keep the name server's settings")
+	if c.KvConfigPath == "" {
+		return nil, errors.New("HOME is not set and no file names kvConfigPath: there is nowhere to keep the name server's settings")
 	}
 	return c, nil
 }

@@ -463,7 +463,7 @@ func TestNamesrvConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.ListenPort != 9876 || c.KvConfigPath != "/home/user/namesrv/kvConfig.json" || c.ConfigStorePath != "/home/user/namesrv/namesrv.properties" ||
+	if c.ListenPort != 9876 || c.KvConfigPath != "/home/user/namesrv/kvConfig.json" ||
 		!c.EnableTopicList || c.OrderMessageEnable || c.ScanNotActiveBrokerInterval != 5*time.Second || c.WaitSecondsForService != 45*time.Second {
 		t.Errorf("got %+v", c)
 	}
@@ -472,7 +472,7 @@ func TestNamesrvConfig(t *testing.T) {
 	if c, err = LoadNamesrvConfig(path, propertyEnv(), slog.New(log), false); err != nil {
 		t.Fatal(err)
 	}
-	if c.ListenPort != 9886 || !c.OrderMessageEnable || c.ConfigStorePath != path {
+	if c.ListenPort != 9886 || !c.OrderMessageEnable {
 		t.Errorf("got %+v", c)
 	}
 	if len(log.having("WARN unknown key", "key=brokerName", "it is a key of BrokerIdentity")) != 1 {
