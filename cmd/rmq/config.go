@@ -86,6 +86,22 @@ func (k *keySettings) derive(key, value, source string) error {
 	return nil
 }
 
+// assign sets keys to the values that another part of the program chose; source is what Items says of them.
+func (k *keySettings) assign(values map[string]string, source string) error {
+	for key, value := range values {
+		spec, _, ok := k.table.find(key)
+		s, acts := k.settings[key]
+		if !ok || !acts {
+			return fmt.Errorf("%s has no effect", key)
+		}
+		if err := cmp.Or(spec.checkType(value), s.set(value)); err != nil {
+			return fmt.Errorf("%s = %q: %w", key, value, err)
+		}
+		k.sources[key] = source
+	}
+	return nil
+}
+
 // isSet reports whether the key has another source than its default.
 func (k *keySettings) isSet(key string) bool { return k.sources[key] != "" }
 

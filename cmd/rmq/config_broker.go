@@ -186,23 +186,45 @@ func (c *BrokerConfig) settings() map[string]setting {
 // Every problem of the file is reported in one error, one line each with file, line, key and value; a missing or
 // unreadable file is an error. strict makes unknown keys errors. The error's exit code is ExitCode(err).
 func LoadBrokerConfig(path string, env func(string) string, log *slog.Logger, strict bool) (*BrokerConfig, error) {
-	env = withJavaOptions(env)
-	c := &BrokerConfig{DLegerSelfID: -1}
-	var err error
-	if c.keys, err = newKeySettings(roleBroker, c.settings()); err != nil {
+	c, err := newBrokerConfig()
+	if err != nil {
 		return nil, err
 	}
 	if err := c.keys.load(path, log, strict); err != nil {
 		return nil, err
 	}
-	if err := c.deriveDefaults(env, log); err != nil {
+	return c, c.finish(withJavaOptions(env), log)
+}
+
+// brokerConfigOf returns the configuration of a broker that another command runs, without file and environment: defaults
+// and values, by Java key. They must name storePathRootDir. source is what Items says of the values.
+func brokerConfigOf(values map[string]string, source string, log *slog.Logger) (*BrokerConfig, error) {
+	c, err := newBrokerConfig()
+	if err != nil {
 		return nil, err
+	}
+	if err := c.keys.assign(values, source); err != nil {
+		return nil, err
+	}
+	return c, c.finish(func(string) string { return "" }, log)
+}
+
+func newBrokerConfig() (c *BrokerConfig, err error) {
+	c = &BrokerConfig{DLegerSelfID: -1}
+	c.keys, err = newKeySettings(roleBroker, c.settings())
+	return c, err
+}
+
+// finish fills the gaps and checks how the values fit together.
+func (c *BrokerConfig) finish(env func(string) string, log *slog.Logger) error {
+	if err := c.deriveDefaults(env, log); err != nil {
+		return err
 	}
 	if err := c.checkIdentity(log); err != nil {
-		return nil, err
+		return err
 	}
 	c.clampRanges(log)
-	return c, nil
+	return nil
 }
 
 // Items returns what this broker runs with, sorted by Java key: every key it acts on, and those of the file that have no

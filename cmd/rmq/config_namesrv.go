@@ -61,24 +61,45 @@ func (c *NamesrvConfig) settings() map[string]setting {
 
 // LoadNamesrvConfig is LoadBrokerConfig for a name server's file.
 func LoadNamesrvConfig(path string, env func(string) string, log *slog.Logger, strict bool) (*NamesrvConfig, error) {
-	env = withJavaOptions(env)
-	c := &NamesrvConfig{}
-	var err error
-	if c.keys, err = newKeySettings(roleNamesrv, c.settings()); err != nil {
+	c, err := newNamesrvConfig()
+	if err != nil {
 		return nil, err
 	}
 	if err := c.keys.load(path, log, strict); err != nil {
 		return nil, err
 	}
+	return c, c.finish(withJavaOptions(env))
+}
+
+// namesrvConfigOf is brokerConfigOf for a name server; the values must name kvConfigPath.
+func namesrvConfigOf(values map[string]string, source string) (*NamesrvConfig, error) {
+	c, err := newNamesrvConfig()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.keys.assign(values, source); err != nil {
+		return nil, err
+	}
+	return c, c.finish(func(string) string { return "" })
+}
+
+func newNamesrvConfig() (c *NamesrvConfig, err error) {
+	c = &NamesrvConfig{}
+	c.keys, err = newKeySettings(roleNamesrv, c.settings())
+	return c, err
+}
+
+// finish fills the gaps.
+func (c *NamesrvConfig) finish(env func(string) string) error {
 	if home := env("HOME"); home != "" {
 		if err := c.keys.derive("kvConfigPath", filepath.Join(home, "namesrv", "kvConfig.json"), sourceDetected); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if c.KvConfigPath == "" {
-		return nil, errors.New("HOME is not set and no file names kvConfigPath: there is nowhere to keep the name server's settings")
+		return errors.New("HOME is not set and no file names kvConfigPath: there is nowhere to keep the name server's settings")
 	}
-	return c, nil
+	return nil
 }
 
 // Items is BrokerConfig.Items for a name server.

@@ -522,3 +522,33 @@ func TestRefuseForeignStore(t *testing.T) {
 		}
 	}
 }
+
+func TestConfigurationOfAnotherCommand(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	c, err := brokerConfigOf(map[string]string{"brokerName": "broker-b", "listenPort": "10931", "storePathRootDir": "data", "brokerIP1": "127.0.0.1", "namesrvAddr": "127.0.0.1:9876"}, "rmq dev", log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.BrokerName != "broker-b" || c.ListenPort != 10931 || c.StorePathRootDir != "data" || c.BrokerIP1 != "127.0.0.1" || c.NamesrvAddr[0] != "127.0.0.1:9876" {
+		t.Errorf("got %+v", c)
+	}
+	if item := findItem(t, c.Items(), "listenPort"); item.Source != "rmq dev" || item.Value != "10931" {
+		t.Errorf("got %+v", item)
+	}
+	n, err := namesrvConfigOf(map[string]string{"listenPort": "9886", "kvConfigPath": "data/kv.json"}, "rmq dev")
+	if err != nil || n.ListenPort != 9886 || n.KvConfigPath != "data/kv.json" {
+		t.Errorf("got %+v, %v", n, err)
+	}
+	for _, values := range []map[string]string{
+		{"storePathRootDir": "data", "listenPort": "x"},
+		{"storePathRootDir": "data", "listenPort": "1"},
+		{"storePathRootDir": "data", "brokerRole": "KING"},
+		{"storePathRootDir": "data", "sendMessageThreadPoolNums": "1"},
+		{"storePathRootDir": "data", "nonsense": "1"},
+		{},
+	} {
+		if _, err := brokerConfigOf(values, "rmq dev", log); err == nil {
+			t.Errorf("%v was accepted", values)
+		}
+	}
+}
