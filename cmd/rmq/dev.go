@@ -17,6 +17,7 @@ import (
 const (
 	devClusterName = "DefaultCluster"
 	devLoopback    = "127.0.0.1"
+	devSource      = "rmq dev" // of the settings that differ from the defaults
 	// devPortStep keeps the ports of the groups of `rmq dev` apart: each takes its client port, that - 2 and that + 1.
 	devPortStep = 20
 	// devGroupsMax is how many names broker-a ... broker-z there are.
@@ -48,11 +49,12 @@ func runDev(ctx context.Context, env environment, args []string) error {
 	}
 	logger := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: level}))
 	began := time.Now()
-	nc, err := LoadNamesrvConfig("", noEnvironment, logger, false)
+	nc, err := namesrvConfigOf(map[string]string{
+		"bindAddress": devLoopback, "listenPort": strconv.Itoa(*namesrvPort), "kvConfigPath": filepath.Join(*data, "namesrv", "kvConfig.json"),
+	}, devSource)
 	if err != nil {
 		return err
 	}
-	nc.BindAddress, nc.ListenPort, nc.KvConfigPath = devLoopback, *namesrvPort, filepath.Join(*data, "namesrv", "kvConfig.json")
 	names, err := startNameServer(nc, logger)
 	if err != nil {
 		return portHint(err, "--namesrv-port", *namesrvPort)
@@ -82,19 +84,14 @@ func runDev(ctx context.Context, env environment, args []string) error {
 	return nil
 }
 
-// noEnvironment keeps a developer's NAMESRV_ADDR and the like from reaching into the development cluster.
-func noEnvironment(string) string { return "" }
-
+// devBrokerConfig depends on its arguments only: a developer's NAMESRV_ADDR and the like must not reach into the
+// development cluster.
 func devBrokerConfig(data string, i, port, namesrvPort int, logger *slog.Logger) (*BrokerConfig, error) {
-	c, err := LoadBrokerConfig("", noEnvironment, logger, false)
-	if err != nil {
-		return nil, err
-	}
-	c.BrokerClusterName, c.BrokerName, c.BrokerID = devClusterName, "broker-"+string(rune('a'+i)), 0
-	c.BindAddress, c.BrokerIP1, c.ListenPort = devLoopback, devLoopback, port
-	c.StorePathRootDir = data
-	c.AutoCreateTopicEnable = true
-	return c, c.OverrideNamesrvAddr(devLoopback + ":" + strconv.Itoa(namesrvPort))
+	return brokerConfigOf(map[string]string{
+		"brokerClusterName": devClusterName, "brokerName": "broker-" + string(rune('a'+i)), "brokerId": "0",
+		"bindAddress": devLoopback, "brokerIP1": devLoopback, "listenPort": strconv.Itoa(port),
+		"storePathRootDir": data, "namesrvAddr": devLoopback + ":" + strconv.Itoa(namesrvPort),
+	}, devSource, logger)
 }
 
 // portHint says what to do about a port that is taken.

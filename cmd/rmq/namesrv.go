@@ -72,6 +72,7 @@ func startNameServer(c *NamesrvConfig, logger *slog.Logger) (*nameServer, error)
 	settings.AllTopicList = c.EnableAllTopicList
 	settings.CompleteTopics = c.DeleteTopicWithBrokerRegistration
 	settings.NotifyMinID = c.NotifyMinBrokerIDChanged
+	settings.ActingMaster = c.SupportActingMaster
 	settings.WaitForBrokers = c.NeedWaitForService
 	settings.WaitForBrokersFor = c.WaitSecondsForService
 	settings.ScanInterval = c.ScanNotActiveBrokerInterval
