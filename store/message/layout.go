@@ -14,11 +14,12 @@ const Blank int64 = -1
 // Limits of the stored form. SizeMax is the decode cap: no item of a record may be larger.
 const (
 	SizeMax           = 32 << 20
+	HeadBytesMin      = 91 // the smallest message: V1, IPv4 hosts, empty body, topic and properties
 	topicV1Max        = 127
 	TopicBytesMax     = 512
 	PropertyBytesMax  = 32767
 	itemHeaderBytes   = 8
-	fixedBytesMin     = 91 // a V1 message with IPv4 hosts, empty body, topic and properties
+	fixedBytesMin     = HeadBytesMin
 	posMagic          = 4
 	posBodyCRC        = 8
 	posQueueID        = 12

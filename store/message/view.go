@@ -58,6 +58,10 @@ func ParseView(b []byte) (View, error) {
 // Size returns the message's length in bytes.
 func (v View) Size() int { return len(v) }
 
+// StoredSize returns the size word. It is for callers that hold the first bytes of a message only; a View of ParseView has
+// exactly that length. Of such a beginning, everything up to the store timestamp may be read.
+func (v View) StoredSize() int { return int(binary.BigEndian.Uint32(v)) }
+
 // Magic returns MagicV1 or MagicV2.
 func (v View) Magic() uint32 { return binary.BigEndian.Uint32(v[posMagic:]) }
 
