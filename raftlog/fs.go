@@ -1,8 +1,6 @@
 package raftlog
 
-import (
-	"io"
-)
+import "io"
 
 // File is an open file. ReadAt may be called at any time by anybody; WriteAt, Truncate and Sync may overlap with each other only
 // on disjoint ranges, and Sync covers every write that returned before it was called.
@@ -32,4 +30,9 @@ type FS = interface {
 	SyncDir(dir string) error
 	// List returns the base names in dir in lexical order.
 	List(dir string) ([]string, error)
+}
+
+// Locker is the optional ability of an FS to keep a second process out of a directory. Lock fails at once if name is locked.
+type Locker interface {
+	Lock(name string) (io.Closer, error)
 }

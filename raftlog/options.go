@@ -1,6 +1,8 @@
 package raftlog
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -61,4 +63,48 @@ type Options struct {
 
 	// BootID identifies the current boot of the machine; a change tells that unsynced bytes may be gone. Default: the kernel's.
 	BootID func() string
+}
+
+const (
+	segmentBytesMin   = 64 << 10
+	segmentBytesMax   = 1 << 40
+	recordBytesMaxMax = 64 << 20
+)
+
+// complete sets defaults and checks what was set.
+func (o *Options) complete() error {
+	if o.FS == nil {
+		o.FS = OSFS()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Fatal == nil {
+		o.Fatal = func(int, string, error) {}
+	}
+	if o.BootID == nil {
+		o.BootID = kernelBootID
+	}
+	o.SegmentBytes = orDefault(o.SegmentBytes, 1<<30)
+	o.FlushInterval = orDefault(o.FlushInterval, 500*time.Millisecond)
+	o.StallTimeout = orDefault(o.StallTimeout, 3*time.Second)
+	o.CoalesceBytesMax = orDefault(o.CoalesceBytesMax, 256<<10)
+	o.RecordBytesMax = orDefault(o.RecordBytesMax, 16<<20)
+	o.QueueBytesMax = orDefault(o.QueueBytesMax, 64<<20)
+	o.QueueRecordsMax = orDefault(o.QueueRecordsMax, 65536)
+	o.TailCacheBytes = orDefault(o.TailCacheBytes, 32<<20)
+	o.SnapshotEveryBytes = orDefault(o.SnapshotEveryBytes, 64<<20)
+	switch {
+	case o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax || o.SegmentBytes%4096 != 0:
+		return fmt.Errorf("raftlog: SegmentBytes is %d, expected a multiple of 4096 from %d to %d", o.SegmentBytes, segmentBytesMin, int64(segmentBytesMax))
+	case o.FlushInterval < 0 || o.StallTimeout < 0 || o.SnapshotEveryBytes < 0:
+		return errors.New("raftlog: FlushInterval, StallTimeout and SnapshotEveryBytes must not be negative")
+	case o.CoalesceBytesMax < 0 || o.QueueBytesMax < 0 || o.QueueRecordsMax < 0 || o.TailCacheBytes < 0:
+		return errors.New("raftlog: CoalesceBytesMax, QueueBytesMax, QueueRecordsMax and TailCacheBytes must not be negative")
+	case o.RecordBytesMax < 0 || o.RecordBytesMax > recordBytesMaxMax:
+		return fmt.Errorf("raftlog: RecordBytesMax is %d, expected at most %d", o.RecordBytesMax, recordBytesMaxMax)
+	}
+	o.RecordBytesMax = int(min(int64(o.RecordBytesMax), o.SegmentBytes-frameHeaderBytes))
+	o.CoalesceBytesMax = min(o.CoalesceBytesMax, o.RecordBytesMax)
+	return nil
 }

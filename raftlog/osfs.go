@@ -1,9 +1,12 @@
 package raftlog
 
 import (
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"sort"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -76,4 +79,25 @@ func (f osFile) Size() (int64, error) {
 		return 0, err
 	}
 	return fi.Size(), nil
+}
+
+// Lock takes an advisory lock that ends with the process.
+func (osFS) Lock(name string) (io.Closer, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, osFileMode)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, joinClose(fmt.Errorf("%s: directory is in use by another process: %w", name, err), f)
+	}
+	return f, nil
+}
+
+// kernelBootID is the default of Options.BootID; where the kernel has none, every start counts as a new boot.
+func kernelBootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
 }

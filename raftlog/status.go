@@ -1,8 +1,10 @@
 package raftlog
 
+import "sync/atomic"
+
 // Status is where this replica stands.
 type Status struct {
-	State        string // Leader, Follower, Candidate, Shutdown
+	State        string // Leader, Follower, Candidate, Shutdown; empty before Start
 	Term         uint64
 	LeaderID     string
 	LeaderAddr   string
@@ -12,7 +14,31 @@ type Status struct {
 	AppliedIndex uint64
 }
 
-func (l *Log) Status() Status { return Status{} }
+// Status returns a snapshot of where this replica stands.
+func (l *Log) Status() Status {
+	var s Status
+	s.FirstIndex, s.LastIndex = l.index.bounds()
+	s.AppliedIndex = l.fsm.applied.Load()
+	if r := l.raft.Load(); r != nil {
+		addr, id := r.LeaderWithID()
+		s.State, s.Term, s.CommitIndex = r.State().String(), r.CurrentTerm(), r.CommitIndex()
+		s.LeaderID, s.LeaderAddr = string(id), string(addr)
+	}
+	return s
+}
+
+// CommittedOffset returns the end of the last entry that is known to be committed, 0 before Start.
+func (l *Log) CommittedOffset() int64 {
+	r := l.raft.Load()
+	if r == nil {
+		return 0
+	}
+	s, ok, err := l.index.find(r.CommitIndex())
+	if err != nil || !ok {
+		return 0
+	}
+	return s.end
+}
 
 // Stats are counters since Open and sizes now.
 type Stats struct {
@@ -26,4 +52,27 @@ type Stats struct {
 	Snapshots                                       uint64
 }
 
-func (l *Log) Stats() Stats { return Stats{} }
+type counters struct {
+	entries, records, bytes, syncs, syncNanos, busy, fromCache, fromFile, snapshots atomic.Uint64
+}
+
+// Stats returns the counters.
+func (l *Log) Stats() Stats {
+	c := &l.stats
+	records, bytes := l.queue.size()
+	return Stats{
+		EntriesAppended: c.entries.Load(), RecordsAppended: c.records.Load(), BytesAppended: c.bytes.Load(),
+		Syncs: c.syncs.Load(), SyncNanos: c.syncNanos.Load(),
+		AppendsRefusedBusy: c.busy.Load(),
+		QueuedRecords:      records, QueuedBytes: bytes,
+		ReadsFromCache: c.fromCache.Load(), ReadsFromFile: c.fromFile.Load(),
+		Segments:  len(*l.segs.Load()),
+		Snapshots: c.snapshots.Load(),
+	}
+}
+
+func (l *Log) completedBatch() {
+	if l.o.CompletedBatch != nil {
+		l.o.CompletedBatch()
+	}
+}

@@ -1,0 +1,325 @@
+package raftlog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"sort"
+	"sync"
+)
+
+// spot is the place of one frame: [off, end).
+type spot struct{ off, end int64 }
+
+const (
+	recentFrames   = 8192 // frames at the end of the log whose spots are kept one by one
+	loadedSegments = 4    // sealed segments whose points are kept in memory
+	walkBytes      = 4096 // read ahead while walking headers from a point to a frame
+)
+
+// logIndex maps Raft indexes to offsets: exactly for the newest frames, by sparse points and a short walk for older ones. Points
+// of sealed segments are loaded on demand from their sidecar files, which are rebuilt if they are missing or bad.
+type logIndex struct {
+	read func(p []byte, off int64) (int, error) // bytes of the log
+	load func(base int64) []point               // sidecar of a sealed segment, nil if there is no good one
+
+	mu         sync.RWMutex
+	first      uint64 // index of the first frame
+	last       uint64 // index of the last one, first-1 if there is none
+	segs       []segmentPoints
+	recent     [recentFrames]spot // frame i at i modulo recentFrames
+	recentFrom uint64             // lowest index in recent
+	loaded     []int64            // bases of sealed segments with points, oldest use first
+	hops       [8]hop             // where sequential readers go next
+	nextHop    int
+}
+
+// segmentPoints is what the index keeps of one segment.
+type segmentPoints struct {
+	base       int64
+	firstIndex uint64
+	end        int64 // of the last frame; 0 for the active segment
+	points     []point
+}
+
+// hop remembers that frame index begins at off or at the start of the next segment.
+type hop struct {
+	index uint64
+	off   int64
+}
+
+// addSegment appends a segment whose first frame will be firstIndex. prevEnd is where the frame before it ends.
+func (x *logIndex) addSegment(base int64, firstIndex uint64, prevEnd int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if n := len(x.segs); n > 0 {
+		x.segs[n-1].end = prevEnd
+	} else {
+		x.first, x.last, x.recentFrom = firstIndex, firstIndex-1, firstIndex
+	}
+	x.segs = append(x.segs, segmentPoints{base: base, firstIndex: firstIndex})
+}
+
+// setPoints gives the index the points of a segment and its last frame, as found at open.
+func (x *logIndex) setPoints(base int64, points []point, last uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	i := x.segmentOf(base)
+	x.segs[i].points = points
+	x.last = last
+	x.recentFrom = last + 1
+}
+
+// add appends a frame to the last segment.
+func (x *logIndex) add(index uint64, s spot) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	seg := &x.segs[len(x.segs)-1]
+	seg.points = appendPoint(seg.points, index, s.off)
+	x.recent[index%recentFrames] = s
+	x.last = index
+	if index-x.recentFrom >= recentFrames {
+		x.recentFrom = index - recentFrames + 1
+	}
+}
+
+// truncate forgets the frames from index on. The last segment that keeps a frame becomes the active one.
+func (x *logIndex) truncate(index uint64) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	keep := sort.Search(len(x.segs), func(i int) bool { return x.segs[i].firstIndex >= index })
+	if keep > 0 {
+		if err := x.ensurePoints(keep - 1); err != nil {
+			return err
+		}
+	}
+	for _, seg := range x.segs[keep:] {
+		x.dropLoaded(seg.base)
+	}
+	x.segs = x.segs[:keep]
+	x.hops = [8]hop{}
+	if keep == 0 {
+		x.first, x.last, x.recentFrom = 0, 0, 0
+		return nil
+	}
+	seg := &x.segs[keep-1]
+	seg.end = 0
+	x.dropLoaded(seg.base)
+	k := sort.Search(len(seg.points), func(i int) bool { return seg.points[i].index >= index })
+	seg.points = seg.points[:k]
+	x.last = index - 1
+	x.recentFrom = min(x.recentFrom, index)
+	return nil
+}
+
+// dropSegments forgets the segments below base.
+func (x *logIndex) dropSegments(base int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	n := 0
+	for n < len(x.segs)-1 && x.segs[n].base < base {
+		x.dropLoaded(x.segs[n].base)
+		n++
+	}
+	x.segs = slices.Delete(x.segs, 0, n)
+	if len(x.segs) > 0 {
+		x.first = x.segs[0].firstIndex
+	}
+}
+
+func (x *logIndex) dropLoaded(base int64) {
+	if i := slices.Index(x.loaded, base); i >= 0 {
+		x.loaded = slices.Delete(x.loaded, i, i+1)
+	}
+}
+
+// bounds returns the indexes of the first and the last frame, 0 and 0 if there is none.
+func (x *logIndex) bounds() (first, last uint64) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.last < x.first {
+		return 0, 0
+	}
+	return x.first, x.last
+}
+
+func (x *logIndex) segmentOf(base int64) int {
+	return sort.Search(len(x.segs), func(i int) bool { return x.segs[i].base >= base })
+}
+
+// find returns the spot of a frame; ok is false if the log does not hold it.
+func (x *logIndex) find(index uint64) (s spot, ok bool, err error) {
+	x.mu.RLock()
+	if index < x.first || index > x.last {
+		x.mu.RUnlock()
+		return spot{}, false, nil
+	}
+	if index >= x.recentFrom {
+		s = x.recent[index%recentFrames]
+		x.mu.RUnlock()
+		return s, true, nil
+	}
+	x.mu.RUnlock()
+	return x.walk(index)
+}
+
+// walk finds an older frame from the nearest known place before it.
+func (x *logIndex) walk(index uint64) (spot, bool, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if index < x.first || index > x.last {
+		return spot{}, false, nil
+	}
+	n := sort.Search(len(x.segs), func(i int) bool { return x.segs[i].firstIndex > index }) - 1
+	seg := &x.segs[n]
+	from := point{seg.firstIndex, seg.base}
+	hopAt := -1
+	for i, h := range x.hops {
+		if h.index == index && h.index != 0 {
+			if from = (point{h.index, h.off}); h.off < seg.base {
+				from.off = seg.base
+			}
+			hopAt = i
+		}
+	}
+	if hopAt < 0 {
+		if err := x.ensurePoints(n); err != nil {
+			return spot{}, false, err
+		}
+		if k := sort.Search(len(seg.points), func(i int) bool { return seg.points[i].index > index }); k > 0 {
+			from = seg.points[k-1]
+		}
+		hopAt = x.nextHop
+		x.nextHop = (x.nextHop + 1) % len(x.hops)
+	}
+	w := headerWalk{read: x.read}
+	for {
+		h, err := w.header(from.off)
+		if err != nil {
+			return spot{}, false, fmt.Errorf("find frame %d: at offset %d: %w", index, from.off, err)
+		}
+		if h.index != from.index {
+			return spot{}, false, fmt.Errorf("find frame %d: at offset %d lies frame %d, expected %d: %w", index, from.off, h.index, from.index, ErrCorrupt)
+		}
+		end := from.off + h.size()
+		if h.index == index {
+			x.hops[hopAt] = hop{index + 1, end}
+			return spot{from.off, end}, true, nil
+		}
+		from = point{from.index + 1, end}
+	}
+}
+
+// ensurePoints makes sure that segment n has points, from its sidecar or by a walk over its headers.
+func (x *logIndex) ensurePoints(n int) error {
+	seg := &x.segs[n]
+	if n == len(x.segs)-1 {
+		return nil // the active segment keeps its points
+	}
+	x.dropLoaded(seg.base)
+	x.loaded = append(x.loaded, seg.base)
+	if len(x.loaded) > loadedSegments {
+		x.segs[x.segmentOf(x.loaded[0])].points = nil
+		x.loaded = slices.Delete(x.loaded, 0, 1)
+	}
+	if seg.points != nil {
+		return nil
+	}
+	if seg.points = x.load(seg.base); seg.points != nil {
+		return nil
+	}
+	w := headerWalk{read: x.read}
+	var points []point
+	for off := seg.base; off < seg.end; {
+		h, err := w.header(off)
+		if err != nil {
+			return fmt.Errorf("rebuild the index of segment %d: at offset %d: %w", seg.base, off, err)
+		}
+		points = appendPoint(points, h.index, off)
+		off += h.size()
+	}
+	seg.points = points
+	return nil
+}
+
+// headerWalk reads frame headers one after the other with few reads.
+type headerWalk struct {
+	read func(p []byte, off int64) (int, error)
+	at   int64
+	n    int
+	buf  [walkBytes]byte
+}
+
+func (w *headerWalk) header(off int64) (frameHeader, error) {
+	if k := off - w.at; k < 0 || k+frameHeaderBytes > int64(w.n) {
+		n, err := w.read(w.buf[:], off)
+		if n < frameHeaderBytes {
+			if err == nil {
+				err = ErrCorrupt
+			}
+			return frameHeader{}, err
+		}
+		w.at, w.n = off, n
+	}
+	h, err := decodeFrameHeader(w.buf[off-w.at : w.n])
+	if err != nil {
+		return h, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return h, nil
+}
+
+// A sidecar keeps the points of one segment: see FORMAT.md. It is derived data; any doubt makes it void.
+const (
+	sidecarHeadBytes = 56
+	sidecarVersion   = 1
+)
+
+var sidecarMagic = [4]byte{'r', 'm', 'q', 'x'}
+
+// sidecar is a segment's points up to a place where no frame is cut.
+type sidecar struct {
+	base   int64
+	at     cursor // frames up to here are covered
+	points []point
+}
+
+func (s *sidecar) encode() []byte {
+	b := make([]byte, 0, sidecarHeadBytes+16*len(s.points)+4)
+	b = append(b, sidecarMagic[:]...)
+	b = binary.BigEndian.AppendUint32(b, sidecarVersion)
+	b = binary.BigEndian.AppendUint64(b, uint64(s.base))
+	b = binary.BigEndian.AppendUint64(b, uint64(s.at.end))
+	b = binary.BigEndian.AppendUint64(b, s.at.index)
+	b = binary.BigEndian.AppendUint64(b, s.at.term)
+	b = binary.BigEndian.AppendUint64(b, s.at.chain)
+	b = binary.BigEndian.AppendUint64(b, uint64(len(s.points)))
+	for _, p := range s.points {
+		b = binary.BigEndian.AppendUint64(b, p.index)
+		b = binary.BigEndian.AppendUint64(b, uint64(p.off))
+	}
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func decodeSidecar(b []byte, base int64) (sidecar, bool) {
+	if len(b) < sidecarHeadBytes+4 || [4]byte(b[:4]) != sidecarMagic || binary.BigEndian.Uint32(b[4:]) != sidecarVersion {
+		return sidecar{}, false
+	}
+	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
+	if crc32.Checksum(body, castagnoli) != sum || int64(binary.BigEndian.Uint64(b[8:])) != base {
+		return sidecar{}, false
+	}
+	s := sidecar{base: base, at: cursor{
+		end:   int64(binary.BigEndian.Uint64(b[16:])),
+		index: binary.BigEndian.Uint64(b[24:]),
+		term:  binary.BigEndian.Uint64(b[32:]),
+		chain: binary.BigEndian.Uint64(b[40:]),
+	}}
+	if n := binary.BigEndian.Uint64(b[48:]); n != uint64(len(body)-sidecarHeadBytes)/16 || (len(body)-sidecarHeadBytes)%16 != 0 {
+		return sidecar{}, false
+	}
+	for p := body[sidecarHeadBytes:]; len(p) > 0; p = p[16:] {
+		s.points = append(s.points, point{binary.BigEndian.Uint64(p), int64(binary.BigEndian.Uint64(p[8:]))})
+	}
+	return s, true
+}

@@ -1,0 +1,32 @@
+package raftlog
+
+// unlinkBelow removes the segments that lie wholly below the state machine's floor and the newest snapshot, lowest first, so that
+// a crash leaves no gap. The active segment stays.
+func (l *Log) unlinkBelow() error {
+	m, ok := l.snapshots.newest()
+	if !ok {
+		return nil
+	}
+	below := min(l.sm.Floor(), m.Offset)
+	l.flushing.Lock()
+	defer l.flushing.Unlock()
+	l.w.mu.Lock()
+	segs := *l.segs.Load()
+	n := 0
+	for n < len(segs)-1 && segs[n].limit() <= below && segs[n].mark.sealed {
+		n++
+	}
+	if n > 0 {
+		left := segs[n:]
+		l.segs.Store(&left)
+		l.index.dropSegments(left[0].base)
+	}
+	l.w.mu.Unlock()
+	for _, seg := range segs[:n] {
+		if err := l.removeSegment(seg); err != nil {
+			return l.storageFailed(err)
+		}
+		l.log.Info("segment unlinked", "segment", seg.path, "floor", below)
+	}
+	return nil
+}

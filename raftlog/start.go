@@ -1,0 +1,190 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Member is this replica's place in its group.
+type Member struct {
+	ServerID  string
+	Address   string
+	Transport raft.Transport // nil for a group of one voter; closed by Close if it can be
+	Timings   Timings
+}
+
+// HasState reports whether this directory has ever been part of a group.
+func (l *Log) HasState() (bool, error) {
+	_, last := l.index.bounds()
+	_, snapshot := l.snapshots.newest()
+	voted, err := l.stable.GetUint64(keyVoteTerm)
+	if err != nil && !errors.Is(err, errNotFound) {
+		return false, err
+	}
+	return last > 0 || snapshot || voted > 0, nil
+}
+
+// Bootstrap founds a group: it writes the first configuration. Every founding member must write the same servers in the same
+// order. It fails if there is state already.
+func (l *Log) Bootstrap(servers []raft.Server) error {
+	l.life.Lock()
+	defer l.life.Unlock()
+	if l.started || l.closed {
+		return ErrClosed
+	}
+	if has, err := l.HasState(); err != nil || has {
+		return errors.Join(errors.New("raftlog: bootstrap: the directory has state"), err)
+	}
+	seen := make(map[string]bool)
+	voters := 0
+	for _, s := range servers {
+		if s.ID == "" || s.Address == "" || seen["i"+string(s.ID)] || seen["a"+string(s.Address)] {
+			return fmt.Errorf("raftlog: bootstrap: server %q at %q is incomplete or there twice", s.ID, s.Address)
+		}
+		seen["i"+string(s.ID)], seen["a"+string(s.Address)] = true, true
+		if s.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	if voters == 0 {
+		return errors.New("raftlog: bootstrap: no voter")
+	}
+	// The term first: a crash between the two writes leaves a directory that can be bootstrapped again.
+	if err := l.stable.SetUint64(keyTerm, 1); err != nil {
+		return err
+	}
+	err := l.storeLogs([]*raft.Log{{
+		Index: 1, Term: 1, Type: raft.LogConfiguration,
+		Data: raft.EncodeConfiguration(raft.Configuration{Servers: servers}),
+	}})
+	if err == nil {
+		err = l.flushBehind()
+	}
+	return err
+}
+
+// Start joins the group. It returns once Raft runs; who leads comes later, by Leadership.
+func (l *Log) Start(sm StateMachine, m Member) error {
+	l.life.Lock()
+	defer l.life.Unlock()
+	if l.started || l.closed {
+		return ErrClosed
+	}
+	if err := l.poisoned(); err != nil {
+		return err
+	}
+	if err := l.attach(sm); err != nil {
+		return fmt.Errorf("raftlog: start: %w", err)
+	}
+	return l.startRaft(m)
+}
+
+// attach checks that log, snapshots and state fit together and brings the state machine's counters to the end of the log.
+func (l *Log) attach(sm StateMachine) error {
+	l.sm = sm
+	applied := sm.AppliedOffset()
+	first, last := l.index.bounds()
+	// Raft applies what follows the newest snapshot; one that the state has not reached would leave a gap.
+	list := l.snapshots.list
+	for len(list) > 0 && list[0].Offset > applied {
+		l.log.Warn("snapshot is ahead of the state, an older one is used", "index", list[0].Index, "offset", list[0].Offset, "applied", applied)
+		list = list[1:]
+	}
+	l.snapshots.list = list
+	switch {
+	case len(list) == 0 && first > 1:
+		return corrupt(fmt.Errorf("the log begins with entry %d and no snapshot covers what was before", first))
+	case len(list) > 0 && (list[0].Index > last || list[0].Index+1 < first):
+		return corrupt(fmt.Errorf("the newest snapshot is of entry %d, the log holds %d to %d", list[0].Index, first, last))
+	}
+	if len(list) > 0 {
+		l.fsm.snapAt, l.fsm.end = list[0].Offset, list[0].Offset
+		l.fsm.applied.Store(list[0].Index)
+	}
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return l.restamp()
+}
+
+// startRaft runs Raft and the goroutines around it.
+func (l *Log) startRaft(m Member) error {
+	trans := m.Transport
+	if trans == nil {
+		trans = soloTransport{addr: raft.ServerAddress(m.Address)}
+	}
+	var kick *kickTransport
+	if l.soleVoterIs(m.ServerID) {
+		kick = newKickTransport(trans)
+		trans = kick
+	}
+	changes := make(chan bool, 16)
+	r, err := raft.NewRaft(l.raftConfig(m, changes), &l.fsm, logStore{l}, l.stable, &l.snapshots, trans)
+	if err != nil {
+		if c, ok := trans.(raft.WithClose); ok {
+			err = joinClose(err, c)
+		}
+		return fmt.Errorf("raftlog: start raft: %w", err)
+	}
+	l.started = true
+	l.raft.Store(r)
+	l.halt = sync.OnceValue(func() raft.Future { return r.Shutdown() })
+	l.tasks.Go(func() { l.runLeadership(changes) })
+	l.tasks.Go(l.runSnapshots)
+	if kick != nil {
+		kick.kick()
+	}
+	return nil
+}
+
+// soleVoterIs reports whether id is the only server of the group's last configuration in the log or in the newest snapshot.
+func (l *Log) soleVoterIs(id string) bool {
+	var conf raft.Configuration
+	from, last := l.index.bounds()
+	if m, ok := l.snapshots.newest(); ok {
+		conf = raft.DecodeConfiguration(m.Configuration)
+		from = m.Index + 1
+	}
+	var e raft.Log
+	for i := max(from, 1); i <= last; i++ {
+		if err := l.getLog(i, &e); err != nil {
+			return false
+		}
+		if e.Type == raft.LogConfiguration {
+			conf = raft.DecodeConfiguration(e.Data)
+		}
+	}
+	return len(conf.Servers) == 1 && string(conf.Servers[0].ID) == id && conf.Servers[0].Suffrage == raft.Voter
+}
+
+func (l *Log) raftConfig(m Member, changes chan<- bool) *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(m.ServerID)
+	c.HeartbeatTimeout = orDefault(m.Timings.Heartbeat, 300*time.Millisecond)
+	c.ElectionTimeout = orDefault(m.Timings.Election, 300*time.Millisecond)
+	c.LeaderLeaseTimeout = orDefault(m.Timings.Lease, 150*time.Millisecond)
+	c.CommitTimeout = orDefault(m.Timings.Commit, 5*time.Millisecond)
+	c.MaxAppendEntries = 64
+	c.BatchApplyCh = true
+	c.NotifyCh = changes
+	c.Logger = &raftLogger{out: l.log}
+	c.NoSnapshotRestoreOnStart = true
+	c.NoLegacyTelemetry = true
+	// Snapshots are taken by applied bytes, see runSnapshots, and never shorten the log.
+	c.SnapshotInterval = 365 * 24 * time.Hour
+	c.SnapshotThreshold = math.MaxUint64
+	c.TrailingLogs = math.MaxUint64
+	return c
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}

@@ -1,0 +1,212 @@
+package raftlog
+
+import (
+	"fmt"
+	"path/filepath"
+)
+
+// deleteRange is Raft's DeleteRange. Raft uses it for two purposes: to drop a conflicting suffix, which is done, and to compact
+// what a snapshot covers, which is not: bytes are freed by retention alone (hazard H4).
+func (l *Log) deleteRange(first, last uint64) error {
+	_, end := l.index.bounds()
+	if last < end || first > end {
+		return nil
+	}
+	l.flushing.Lock()
+	defer l.flushing.Unlock()
+	w := &l.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := l.poisoned(); err != nil {
+		return err
+	}
+	if applied := l.fsm.applied.Load(); first <= applied {
+		return l.storageFailed(corrupt(fmt.Errorf("asked to truncate the log from entry %d on, entry %d is applied", first, applied)))
+	}
+	if err := l.truncate(first); err != nil {
+		return l.storageFailed(err)
+	}
+	if l.sm != nil {
+		if err := l.restamp(); err != nil {
+			return l.storageFailed(err)
+		}
+	}
+	return nil
+}
+
+// truncate removes the entries from index on. After a crash at any point the log ends somewhere between the old end and the new.
+func (l *Log) truncate(index uint64) error {
+	w := &l.w
+	cutAt, ok, err := l.index.find(index)
+	if err != nil || !ok {
+		return fmt.Errorf("truncate from entry %d: not found: %w", index, orEnd(err))
+	}
+	segs := *l.segs.Load()
+	keep := len(segs)
+	for keep > 0 && segs[keep-1].firstIndex >= index {
+		keep--
+	}
+	at, err := l.cursorBefore(index, segs, keep)
+	if err != nil {
+		return err
+	}
+	if err := l.quarantine(cutAt.off, l.end.Load()); err != nil {
+		return err
+	}
+	if err := l.cutFiles(segs, keep, at.end); err != nil {
+		return err
+	}
+	if err := l.index.truncate(index); err != nil {
+		return err
+	}
+	l.tail.truncate(at.end)
+	left := segs[:keep:keep]
+	l.segs.Store(&left)
+	l.end.Store(at.end)
+	w.at, w.written, w.synced = at, at.end, min(w.synced, at.end)
+	l.sidecarBase, l.sidecarEnd = min(l.sidecarBase, at.end), 0
+	w.armedAt = min(w.armedAt, at.end)
+	for len(w.unsynced) > 0 && (keep == 0 || w.unsynced[len(w.unsynced)-1].base >= segs[keep-1].base) {
+		w.unsynced = w.unsynced[:len(w.unsynced)-1]
+	}
+	l.log.Warn("log suffix truncated", "from_index", index, "from_offset", cutAt.off, "end", at.end)
+	return nil
+}
+
+// cursorBefore returns the cursor that the frame of index follows; keep is how many of segs begin below index.
+func (l *Log) cursorBefore(index uint64, segs []*segment, keep int) (cursor, error) {
+	if keep < len(segs) && segs[keep].firstIndex == index {
+		h := &segs[keep].segmentHead
+		return cursor{end: h.prevEnd, index: index - 1, term: h.prevTerm, chain: h.prevChain}, nil
+	}
+	s, ok, err := l.index.find(index - 1)
+	if err != nil || !ok {
+		return cursor{}, fmt.Errorf("truncate from entry %d: the entry before it: %w", index, orEnd(err))
+	}
+	var b [frameHeaderBytes]byte
+	if _, err := l.ReadAt(b[:], s.off); err != nil {
+		return cursor{}, err
+	}
+	h, err := decodeFrameHeader(b[:])
+	if err != nil {
+		return cursor{}, corrupt(fmt.Errorf("entry %d: %w", index-1, err))
+	}
+	return cursor{end: s.end, index: h.index, term: h.term, chain: h.chain}, nil
+}
+
+// cutFiles removes the segments from keep on, last first, and shortens the one before them to end at end. The marks go down before
+// the bytes do, so that a crash in between does not look like a loss.
+func (l *Log) cutFiles(segs []*segment, keep int, end int64) error {
+	for i := len(segs) - 1; i >= keep; i-- {
+		if err := l.removeSegment(segs[i]); err != nil {
+			return err
+		}
+	}
+	if keep == 0 {
+		return nil
+	}
+	seg := segs[keep-1]
+	if err := l.removeSidecar(seg); err != nil {
+		return err
+	}
+	op := l.watch.begin("truncate", seg.path)
+	defer l.watch.end(op)
+	if end < seg.mark.synced || seg.mark.sealed {
+		if err := seg.writeMark(mark{synced: min(end, seg.mark.synced)}); err != nil {
+			return err
+		}
+		if err := seg.sync(); err != nil {
+			return fmt.Errorf("fsync %s: %w", seg.path, err)
+		}
+	}
+	if err := seg.f.Truncate(seg.filePos(end)); err != nil {
+		return fmt.Errorf("truncate %s: %w", seg.path, err)
+	}
+	if err := seg.sync(); err != nil {
+		return fmt.Errorf("fsync %s: %w", seg.path, err)
+	}
+	return nil
+}
+
+// removeSegment closes and unlinks a segment and its sidecar.
+func (l *Log) removeSegment(seg *segment) error {
+	op := l.watch.begin("unlink", seg.path)
+	defer l.watch.end(op)
+	if err := seg.close(); err != nil {
+		return fmt.Errorf("close %s: %w", seg.path, err)
+	}
+	if err := l.removeSidecar(seg); err != nil {
+		return err
+	}
+	if err := l.fs.Remove(seg.path); err != nil {
+		return fmt.Errorf("unlink: %w", err)
+	}
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return fmt.Errorf("fsync %s: %w", l.dir, err)
+	}
+	return nil
+}
+
+// removeSidecar makes sure that a sidecar does not outlive the bytes it describes.
+func (l *Log) removeSidecar(seg *segment) error {
+	if err := removeIfThere(l.fs, seg.path+indexSuffix); err != nil {
+		return fmt.Errorf("unlink: %w", err)
+	}
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return fmt.Errorf("fsync %s: %w", l.dir, err)
+	}
+	return nil
+}
+
+const (
+	quarantineDir   = "quarantine"
+	quarantineFiles = 16 // the oldest go when there are more
+)
+
+// quarantine copies the bytes that a truncation is about to remove to a file of their own: under AckAppended their producers have
+// been answered.
+func (l *Log) quarantine(from, to int64) error {
+	dir := filepath.Join(l.dir, quarantineDir)
+	if err := l.fs.MkdirAll(dir); err != nil {
+		return err
+	}
+	names, err := l.fs.List(dir)
+	if err != nil {
+		return err
+	}
+	for len(names) >= quarantineFiles {
+		if err := l.fs.Remove(filepath.Join(dir, names[0])); err != nil {
+			return err
+		}
+		names = names[1:]
+	}
+	seq := 0
+	if len(names) > 0 {
+		fmt.Sscanf(names[len(names)-1], "%d-", &seq)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("%06d-%020d-%020d", seq+1, from, to))
+	op := l.watch.begin("write", path)
+	defer l.watch.end(op)
+	f, err := l.fs.Create(path)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, scanBufferBytes)
+	for off := from; off < to && err == nil; {
+		var n int
+		if n, err = l.ReadAt(buf[:min(int64(len(buf)), to-off)], off); err == nil {
+			_, err = f.WriteAt(buf[:n], off-from)
+		}
+		off += int64(n)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, joinClose(err, f))
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return l.fs.SyncDir(dir)
+}
