@@ -68,8 +68,6 @@ type BrokerConfig struct {
 	DefaultTopicQueueNums       int32
 	AutoCreateTopicEnable       bool
 	AutoCreateSubscriptionGroup bool
-	ClusterTopicEnable          bool // a topic named after the cluster
-	BrokerTopicEnable           bool // a topic named after the broker
 	TraceTopicEnable            bool
 	MsgTraceTopicName           string
 	RegionID                    string
@@ -82,22 +80,12 @@ type BrokerConfig struct {
 	LitePullMessageEnable             bool
 	MaxTransferBytesOnMessageInMemory int
 	MaxTransferCountOnMessageInMemory int
-	MaxMsgsNumBatch                   int // messages a key query returns at most
-	UseServerSideResetOffset          bool
 
 	ChannelExpiredTimeout           time.Duration // a client without heartbeat is dropped after this
 	ServerChannelMaxIdleTimeSeconds time.Duration
-	SendThreadPoolQueueCapacity     int // admission limits of the request classes
-	PullThreadPoolQueueCapacity     int
-	LitePullThreadPoolQueueCapacity int
-	QueryThreadPoolQueueCapacity    int
 
-	RegisterBrokerTimeoutMills   time.Duration
-	RegisterNameServerPeriod     time.Duration // clamped to 10 s .. 60 s
-	BrokerHeartbeatInterval      time.Duration
-	BrokerNotActiveTimeoutMillis time.Duration
-	CompressedRegister           bool
-	ForceRegister                bool
+	RegisterBrokerTimeoutMills time.Duration
+	RegisterNameServerPeriod   time.Duration // clamped to 10 s .. 60 s
 
 	EnableDLegerCommitLog bool          // the group's members are DLegerPeers, role words do not count
 	DLegerPeers           []DLedgerPeer // in file order
@@ -143,8 +131,6 @@ func (c *BrokerConfig) settings() map[string]setting {
 		"defaultTopicQueueNums":       intValue(&c.DefaultTopicQueueNums, 1, 1024),
 		"autoCreateTopicEnable":       boolValue(&c.AutoCreateTopicEnable),
 		"autoCreateSubscriptionGroup": boolValue(&c.AutoCreateSubscriptionGroup),
-		"clusterTopicEnable":          boolValue(&c.ClusterTopicEnable),
-		"brokerTopicEnable":           boolValue(&c.BrokerTopicEnable),
 		"traceTopicEnable":            boolValue(&c.TraceTopicEnable),
 		"msgTraceTopicName":           textValue(&c.MsgTraceTopicName, true),
 		"regionId":                    textValue(&c.RegionID, false),
@@ -157,22 +143,12 @@ func (c *BrokerConfig) settings() map[string]setting {
 		"litePullMessageEnable":             boolValue(&c.LitePullMessageEnable),
 		"maxTransferBytesOnMessageInMemory": intValue(&c.MaxTransferBytesOnMessageInMemory, 1, 16<<20-frameReserve),
 		"maxTransferCountOnMessageInMemory": intValue(&c.MaxTransferCountOnMessageInMemory, 1, 1<<16),
-		"maxMsgsNumBatch":                   intValue(&c.MaxMsgsNumBatch, 1, 1<<16),
-		"useServerSideResetOffset":          boolValue(&c.UseServerSideResetOffset),
 
 		"channelExpiredTimeout":           durationValue(&c.ChannelExpiredTimeout, time.Millisecond, 1000, year),
 		"serverChannelMaxIdleTimeSeconds": durationValue(&c.ServerChannelMaxIdleTimeSeconds, time.Second, 1, year/1000),
-		"sendThreadPoolQueueCapacity":     intValue(&c.SendThreadPoolQueueCapacity, 1, most32),
-		"pullThreadPoolQueueCapacity":     intValue(&c.PullThreadPoolQueueCapacity, 1, most32),
-		"litePullThreadPoolQueueCapacity": intValue(&c.LitePullThreadPoolQueueCapacity, 1, most32),
-		"queryThreadPoolQueueCapacity":    intValue(&c.QueryThreadPoolQueueCapacity, 1, most32),
 
-		"registerBrokerTimeoutMills":   durationValue(&c.RegisterBrokerTimeoutMills, time.Millisecond, 1, year),
-		"registerNameServerPeriod":     durationValue(&c.RegisterNameServerPeriod, time.Millisecond, 1, year),
-		"brokerHeartbeatInterval":      durationValue(&c.BrokerHeartbeatInterval, time.Millisecond, 100, year),
-		"brokerNotActiveTimeoutMillis": durationValue(&c.BrokerNotActiveTimeoutMillis, time.Millisecond, 1000, year),
-		"compressedRegister":           boolValue(&c.CompressedRegister),
-		"forceRegister":                boolValue(&c.ForceRegister),
+		"registerBrokerTimeoutMills": durationValue(&c.RegisterBrokerTimeoutMills, time.Millisecond, 1, year),
+		"registerNameServerPeriod":   durationValue(&c.RegisterNameServerPeriod, time.Millisecond, 1, year),
 
 		"enableDLegerCommitLog": boolValue(&c.EnableDLegerCommitLog),
 		"dLegerPeers":           peersValue(&c.DLegerPeers),
