@@ -60,7 +60,7 @@ type Conn struct {
 // How far a planned end has come.
 const (
 	stopNot   uint32 = iota
-	stopDrain        // read no more; end when all requests are answered and written
+	stopDrain        // refuse further requests; end when those at hand are answered and that is written
 	stopFlush        // read no more; end when what is queued is written
 )
 
@@ -133,7 +133,13 @@ func (c *Conn) Call(ctx context.Context, cmd *protocol.Command) (*protocol.Comma
 	if err := c.awaitRoom(ctx, cmd); err != nil {
 		return nil, err
 	}
-	w := &call{ch: make(chan answer, 1)}
+	// On every way out nobody else holds w any more, so it can serve again.
+	w, ok := c.host.waiters.Get().(*call)
+	if !ok {
+		w = &call{ch: make(chan answer, 1)}
+	}
+	defer c.host.waiters.Put(w)
+	w.deadline = time.Time{}
 	if _, ok := ctx.Deadline(); !ok {
 		w.deadline = time.Now().Add(c.host.callTimeout)
 	}
@@ -246,8 +252,13 @@ func (c *Conn) stop(how uint32) {
 	if !c.stopping.CompareAndSwap(stopNot, how) {
 		return
 	}
-	_ = c.tcp.SetReadDeadline(time.Unix(1, 0)) // ends a wait of the read loop; if it fails the connection is gone
+	c.interrupt()
 	c.wake()
+}
+
+// interrupt ends a wait of the read loop for bytes.
+func (c *Conn) interrupt() {
+	_ = c.tcp.SetReadDeadline(time.Unix(1, 0)) // if it fails the connection is gone, which ends the wait too
 }
 
 // fail ends the connection at once, for the first reason given. Any goroutine, never blocks. The rest of the
@@ -271,7 +282,8 @@ func (c *Conn) serve() {
 	defer c.host.wg.Done()
 	err := c.read()
 	if errors.Is(err, errStopped) {
-		err = c.quiesce()
+		c.part()
+		err = ErrClosed
 	}
 	c.fail(err)
 	c.out.kill() // also if another goroutine is still on its way through fail
@@ -295,18 +307,35 @@ func (c *Conn) serve() {
 	}
 }
 
-// quiesce waits, in a planned end, for the answers that are still due and for their bytes to leave.
-func (c *Conn) quiesce() error {
-	if c.stopping.Load() == stopDrain {
-		c.await(func() bool { return c.inflight.Load() == 0 })
-	}
+// part ends a conversation politely: the last bytes leave, the peer is told that no more will come, and what it
+// still sends is dropped for a moment. Closing with received bytes unread would reset the connection, and with
+// it take back answers on their way.
+func (c *Conn) part() {
 	if empty := c.out.awaitEmpty(); empty != nil {
 		<-empty
 	}
 	if t, ok := c.nc.(*tls.Conn); ok {
-		_ = t.CloseWrite() // a courtesy, which must not outlast the connection
+		_ = t.CloseWrite()
 	}
-	return ErrClosed
+	tcp, ok := c.tcp.(*net.TCPConn)
+	if !ok || tcp.CloseWrite() != nil || tcp.SetReadDeadline(time.Now().Add(lingerMax)) != nil {
+		return
+	}
+	for c.fill() == nil {
+		c.in.release()
+	}
+}
+
+// lingerMax is how long the peer has to end its side after this side has.
+const lingerMax = 500 * time.Millisecond
+
+// drained is asked by the read loop after its wait was cut short. It reports whether a planned end has nothing
+// left to wait for; otherwise the next wait goes on until left says so.
+func (c *Conn) drained() bool {
+	if c.stopping.Load() == stopFlush {
+		return true
+	}
+	return c.tcp.SetReadDeadline(time.Time{}) != nil || c.inflight.Load() == 0
 }
 
 // await blocks the read loop until ok, which is asked again after each resume, or until the connection ends.
@@ -385,9 +414,6 @@ func (c *Conn) fill() error {
 		c.active()
 		c.host.count.bytesIn.Add(uint64(n))
 		return nil
-	}
-	if c.stopping.Load() != stopNot {
-		return errStopped
 	}
 	return err
 }

@@ -2,7 +2,9 @@ package remoting
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -20,7 +22,14 @@ func (c *Conn) read() error {
 		if err := c.process(time.Now()); err != nil {
 			return err
 		}
-		if err := c.fill(); err != nil {
+		err := c.fill()
+		if c.stopping.Load() != stopNot && errors.Is(err, os.ErrDeadlineExceeded) {
+			if c.drained() {
+				return errStopped
+			}
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -65,7 +74,7 @@ func (c *Conn) process(now time.Time) error {
 			}
 			c.await(c.relieved)
 		}
-		if c.stopping.Load() != stopNot {
+		if c.stopping.Load() == stopFlush {
 			return errStopped
 		}
 	}
@@ -89,8 +98,12 @@ func (h *host) resumeAt() int64 { return int64(h.inflightMax) * 3 / 4 }
 
 // left counts a request off.
 func (c *Conn) left() {
-	if n := c.inflight.Add(-1); c.paused.Load() && n <= c.host.resumeAt() {
+	n := c.inflight.Add(-1)
+	if c.paused.Load() && n <= c.host.resumeAt() {
 		c.wake()
+	}
+	if n == 0 && c.stopping.Load() == stopDrain {
+		c.interrupt()
 	}
 }
 
@@ -100,12 +113,19 @@ func (c *Conn) deliver() {
 	if w == nil {
 		return
 	}
-	cmd := c.cmd
-	if w.done == nil {
-		cmd.Body = bytes.Clone(cmd.Body)
-		c.cmd = new(protocol.Command)
+	if w.done != nil {
+		c.end(w, c.cmd, nil)
+	} else {
+		c.end(w, c.handOver(), nil)
 	}
-	c.end(w, cmd, nil)
+}
+
+// handOver gives c.cmd away, with a body of its own.
+func (c *Conn) handOver() *protocol.Command {
+	cmd := c.cmd
+	cmd.Body = bytes.Clone(cmd.Body)
+	c.cmd = &protocol.Command{Ext: make(protocol.Fields, 0, len(cmd.Ext))}
+	return cmd
 }
 
 // end ends w and outlives a panic of its callback.
@@ -120,6 +140,10 @@ func (c *Conn) end(w *call, cmd *protocol.Command, err error) {
 
 // serveRequest admits the request in c.cmd and has its handler run.
 func (c *Conn) serveRequest(now time.Time) {
+	if c.stopping.Load() == stopDrain {
+		c.refuse(protocol.ServiceNotAvailable, "the server is shutting down") // clients try another one
+		return
+	}
 	rt, ok := c.host.routes[c.cmd.Code]
 	if !ok {
 		c.refuse(protocol.RequestCodeNotSupported, fmt.Sprintf(" request type %d not supported", c.cmd.Code))
@@ -145,8 +169,7 @@ func (c *Conn) serveRequest(now time.Time) {
 		r.run(rt.handle)
 		return
 	}
-	c.cmd.Body = bytes.Clone(c.cmd.Body)
-	c.cmd = new(protocol.Command)
+	c.handOver()
 	c.host.wg.Add(1)
 	go func() {
 		defer c.host.wg.Done()

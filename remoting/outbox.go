@@ -15,6 +15,8 @@ const (
 	headRoom = 512
 	// gatherMax: bytes gathered under a cork or a batch before they are written all the same.
 	gatherMax = 256 << 10
+	// piecesMax: pieces of one vectored write. The kernel takes up to 1,024.
+	piecesMax = 64
 	// roundsMax: how often a caller that writes goes on with frames queued meanwhile by others, before a
 	// writer goroutine takes over. Bounds the time a Reply may take.
 	roundsMax = 3
@@ -287,7 +289,7 @@ func (o *outbox) take() {
 // that was and whether the socket took less than it was offered. With writing held and without mu.
 func (o *outbox) send(wait bool) (n int, stuck bool, err error) {
 	pieces, offered := o.pieces[:0], 0
-	for i := o.first; i < len(o.flight) && len(pieces) < iovMax; i++ {
+	for i := o.first; i < len(o.flight) && len(pieces) < piecesMax; i++ {
 		if p := o.flight[i].p; len(p) > 0 {
 			pieces = append(pieces, p)
 			offered += len(p)
@@ -323,7 +325,7 @@ func (o *outbox) rested() bool {
 	o.writing = false
 	o.stalled.Store(false)
 	o.charge()
-	if cap(o.flight) > iovMax {
+	if cap(o.flight) > piecesMax {
 		o.flight, o.queue, o.pieces = nil, nil, nil
 	}
 	return true

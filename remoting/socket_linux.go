@@ -8,9 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// iovMax bounds the pieces of one vectored write; the kernel takes up to 1,024.
-const iovMax = 64
-
 // socket reads and writes a TCP connection with plain system calls under the runtime's poller. Compared with
 // net.Conn it can write without blocking, and wait for bytes without holding memory for them.
 type socket struct {
@@ -79,7 +76,7 @@ func (s *socket) onReadable(fd uintptr) bool {
 	}
 }
 
-// write writes what the socket takes of p, at most iovMax pieces, and returns how many bytes that were. With
+// write writes what the socket takes of p, and returns how many bytes that were. With
 // wait it blocks until that is at least one byte.
 func (s *socket) write(p [][]byte, wait bool) (int, error) {
 	s.out, s.wait, s.wrote, s.failed = p, wait, 0, nil
@@ -98,7 +95,7 @@ func (s *socket) onWritable(fd uintptr) bool {
 		if len(s.out) == 1 {
 			n, err = unix.Write(int(fd), s.out[0])
 		} else {
-			n, err = unix.Writev(int(fd), s.out[:min(len(s.out), iovMax)])
+			n, err = unix.Writev(int(fd), s.out)
 		}
 		switch {
 		case err == unix.EINTR:
