@@ -51,7 +51,7 @@ type BrokerConfig struct {
 	BrokerIP1   string   // IP address advertised to clients; never empty, detected when the file does not name it
 
 	StorePathRootDir        string // default: store under the home directory
-	MappedFileSizeCommitLog int64  // bytes of one log segment
+	MappedFileSizeCommitLog int64  // bytes of one log segment; a multiple of 4096
 	FlushDiskType           FlushDiskType
 	FlushIntervalCommitLog  time.Duration // fsync period under ASYNC_FLUSH
 	BrokerRole              BrokerRole
@@ -72,7 +72,7 @@ type BrokerConfig struct {
 	MsgTraceTopicName           string
 	RegionID                    string
 
-	MaxMessageSize                    int             // bytes of a body
+	MaxMessageSize                    int             // bytes of a body; with properties it fits into a segment
 	MessageDelayLevel                 []time.Duration // first = level 1
 	StartAcceptSendRequestTimeStamp   time.Time       // zero = at once
 	LongPollingEnable                 bool
@@ -303,6 +303,13 @@ func (c *BrokerConfig) clampRanges(log *slog.Logger) {
 	clamp("diskSpaceWarningLevelRatio", &c.DiskSpaceWarningLevelRatio, 35, 90, "35..90 is allowed")
 	clamp("diskSpaceCleanForciblyRatio", &c.DiskSpaceCleanForciblyRatio, 30, min(85, c.DiskSpaceWarningLevelRatio-1), "30..85 is allowed, below diskSpaceWarningLevelRatio")
 	clamp("diskMaxUsedSpaceRatio", &c.DiskMaxUsedSpaceRatio, 10, min(95, c.DiskSpaceCleanForciblyRatio-1), "10..95 is allowed, below diskSpaceCleanForciblyRatio")
+	const page = 4096
+	if rounded := (c.MappedFileSizeCommitLog + page - 1) / page * page; rounded != c.MappedFileSizeCommitLog {
+		log.Warn("value moved into its range", "key", "mappedFileSizeCommitLog", "file", c.MappedFileSizeCommitLog, "now", rounded, "because", "a segment is a multiple of 4096 bytes")
+		c.MappedFileSizeCommitLog = rounded
+	}
+	segment := int(c.MappedFileSizeCommitLog)
+	clamp("maxMessageSize", &c.MaxMessageSize, 1, segment-min(frameReserve, segment/2), "a message with its properties must fit into mappedFileSizeCommitLog")
 	if period := min(max(c.RegisterNameServerPeriod, 10*time.Second), 60*time.Second); period != c.RegisterNameServerPeriod {
 		log.Warn("value moved into its range", "key", "registerNameServerPeriod", "file", c.RegisterNameServerPeriod, "now", period, "because", "10..60 seconds is allowed")
 		c.RegisterNameServerPeriod = period

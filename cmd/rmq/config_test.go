@@ -337,6 +337,28 @@ func TestRatiosAndPeriodsAreClamped(t *testing.T) {
 	}
 }
 
+func TestSegmentsArePagesAndHoldAMessage(t *testing.T) {
+	tests := []struct {
+		text     string
+		segment  int64
+		message  int
+		warnings int
+	}{
+		{"mappedFileSizeCommitLog=104857600", 104857600, 4 << 20, 0},
+		{"mappedFileSizeCommitLog=100000000", 100003840, 4 << 20, 1},
+		{"mappedFileSizeCommitLog=1048576", 1 << 20, 768 << 10, 1},
+		{"mappedFileSizeCommitLog=65536", 64 << 10, 32 << 10, 1},
+		{"mappedFileSizeCommitLog=65536\nmaxMessageSize=1000", 64 << 10, 1000, 0},
+		{"mappedFileSizeCommitLog=2147483647", 1 << 31, 4 << 20, 1},
+	}
+	for _, test := range tests {
+		c, log := loadBroker(t, test.text)
+		if c.MappedFileSizeCommitLog != test.segment || c.MaxMessageSize != test.message || len(log.having("WARN value moved")) != test.warnings {
+			t.Errorf("%q: segment %d, message %d, %q", test.text, c.MappedFileSizeCommitLog, c.MaxMessageSize, log.lines)
+		}
+	}
+}
+
 func TestNamesrvAddrPrecedence(t *testing.T) {
 	env := []string{"NAMESRV_ADDR=env:1"}
 	steps := []struct {
