@@ -304,7 +304,7 @@ func (c *BrokerConfig) clampRanges(log *slog.Logger) {
 	clamp("diskSpaceCleanForciblyRatio", &c.DiskSpaceCleanForciblyRatio, 30, min(85, c.DiskSpaceWarningLevelRatio-1), "30..85 is allowed, below diskSpaceWarningLevelRatio")
 	clamp("diskMaxUsedSpaceRatio", &c.DiskMaxUsedSpaceRatio, 10, min(95, c.DiskSpaceCleanForciblyRatio-1), "10..95 is allowed, below diskSpaceCleanForciblyRatio")
 	const page = 4096
-	if rounded := (c.MappedFileSizeCommitLog + page - 1) / page * page; rounded != c.MappedFileSizeCommitLog {
+	if rounded := c.MappedFileSizeCommitLog / page * page; rounded != c.MappedFileSizeCommitLog {
 		log.Warn("value moved into its range", "key", "mappedFileSizeCommitLog", "file", c.MappedFileSizeCommitLog, "now", rounded, "because", "a segment is a multiple of 4096 bytes")
 		c.MappedFileSizeCommitLog = rounded
 	}

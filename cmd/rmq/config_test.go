@@ -345,11 +345,11 @@ func TestSegmentsArePagesAndHoldAMessage(t *testing.T) {
 		warnings int
 	}{
 		{"mappedFileSizeCommitLog=104857600", 104857600, 4 << 20, 0},
-		{"mappedFileSizeCommitLog=100000000", 100003840, 4 << 20, 1},
+		{"mappedFileSizeCommitLog=100000000", 99999744, 4 << 20, 1},
 		{"mappedFileSizeCommitLog=1048576", 1 << 20, 768 << 10, 1},
 		{"mappedFileSizeCommitLog=65536", 64 << 10, 32 << 10, 1},
 		{"mappedFileSizeCommitLog=65536\nmaxMessageSize=1000", 64 << 10, 1000, 0},
-		{"mappedFileSizeCommitLog=2147483647", 1 << 31, 4 << 20, 1},
+		{"mappedFileSizeCommitLog=2147483647", 1<<31 - 4096, 4 << 20, 1},
 	}
 	for _, test := range tests {
 		c, log := loadBroker(t, test.text)
