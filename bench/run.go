@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -107,7 +109,7 @@ func selfCPU() float64 {
 	return seconds(u.Utime) + seconds(u.Stime)
 }
 
-// progressLine rewrites one line on a terminal or a log, once per interval.
+// progressLine shows each interval as a line, which on a terminal takes the place of the one before.
 type progressLine struct {
 	w     io.Writer // nil shows nothing
 	plan  common
@@ -118,20 +120,36 @@ func (p *progressLine) show(ph phase, at, length time.Duration, iv *interval) {
 	if p.w == nil || ph == phaseDrain {
 		return
 	}
-	p.shown = true
+	var b strings.Builder
 	total := p.plan.warmup + p.plan.duration
-	fmt.Fprintf(p.w, "\r\x1b[K%s %.0f/%.0f s  %.0f msgs/s  %.1f MB/s", ph, at.Seconds(), total.Seconds(),
+	fmt.Fprintf(&b, "%s %.0f/%.0f s  %.0f msgs/s  %.1f MB/s", ph, at.Seconds(), total.Seconds(),
 		perSecond(iv.Messages, length), perSecond(iv.Bytes, length)/1e6)
 	if iv.Latency.TotalCount() > 0 {
-		fmt.Fprintf(p.w, "  p50 %.2f ms  p99 %.2f ms", milliseconds(iv.Latency.ValueAtQuantile(50)), milliseconds(iv.Latency.ValueAtQuantile(99)))
+		fmt.Fprintf(&b, "  p50 %.2f ms  p99 %.2f ms", milliseconds(iv.Latency.ValueAtQuantile(50)), milliseconds(iv.Latency.ValueAtQuantile(99)))
 	}
 	if iv.Failed > 0 || len(iv.Errors) > 0 {
-		fmt.Fprintf(p.w, "  failed %d", iv.Failed)
+		fmt.Fprintf(&b, "  failed %d", iv.Failed)
 	}
+	if !isTerminal(p.w) {
+		fmt.Fprintln(p.w, b.String())
+		return
+	}
+	p.shown = true
+	fmt.Fprintf(p.w, "\r\x1b[K%s", b.String())
 }
 
+// finish ends the line on a terminal.
 func (p *progressLine) finish() {
 	if p.shown {
 		fmt.Fprintln(p.w)
 	}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
