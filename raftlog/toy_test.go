@@ -185,6 +185,8 @@ func (s *toySnapshot) Persist() error {
 
 func (s *toySnapshot) Release() {}
 
+func soloServers() []raft.Server { return []raft.Server{{ID: "0", Address: "solo"}} }
+
 // node is one running replica of a test.
 type node struct {
 	t   testing.TB
@@ -213,7 +215,7 @@ func trySolo(t testing.TB, dir string, o Options) (*node, error) {
 	}
 	has, err := l.HasState()
 	if err == nil && !has {
-		err = l.Bootstrap([]raft.Server{{ID: "0", Address: "solo"}})
+		err = l.Bootstrap(soloServers())
 	}
 	if err == nil {
 		err = l.Start(sm, Member{ServerID: "0", Address: "solo"})
