@@ -19,7 +19,7 @@ func parseNamesrvList(list string) ([]string, error) {
 			continue
 		}
 		if checkAddress(entry) != nil {
-			return nil, &exitError{exitBadAddress, fmt.Errorf(namesrvListIllegal, list)}
+			return nil, exitErrorf(exitBadAddress, namesrvListIllegal, list)
 		}
 		addresses = append(addresses, entry)
 	}

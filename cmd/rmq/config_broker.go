@@ -81,7 +81,8 @@ type BrokerConfig struct {
 	MaxTransferBytesOnMessageInMemory int
 	MaxTransferCountOnMessageInMemory int
 
-	ChannelExpiredTimeout           time.Duration // a client without heartbeat is dropped after this
+	ChannelExpiredTimeout time.Duration // a client without heartbeat is dropped after this
+	//lint:ignore ST1011 named after its key
 	ServerChannelMaxIdleTimeSeconds time.Duration
 
 	RegisterBrokerTimeoutMills time.Duration
@@ -257,13 +258,13 @@ func (c *BrokerConfig) checkIdentity(log *slog.Logger) error {
 	})
 	switch {
 	case c.EnableDLegerCommitLog && controllerMode:
-		return &exitError{exitBadModes, errors.New("enableControllerMode and enableDLegerCommitLog exclude each other")}
+		return exitErrorf(exitBadModes, "enableControllerMode and enableDLegerCommitLog exclude each other")
 	case c.EnableDLegerCommitLog:
 		return c.checkMembers(log)
 	case controllerMode:
 		return nil
 	case c.BrokerRole == Slave && c.BrokerID <= 0:
-		return &exitError{exitBadAddress, errors.New("Slave's brokerId must be > 0")}
+		return exitErrorf(exitBadAddress, "Slave's brokerId must be > 0")
 	case c.BrokerRole != Slave && c.BrokerID > 0:
 		log.Warn("brokerId is the number of this replica in its group; a master role does not make it 0", "brokerId", c.BrokerID, "brokerRole", string(c.BrokerRole))
 	}

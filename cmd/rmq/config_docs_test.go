@@ -46,7 +46,17 @@ func configurationTables(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	acts := map[string]map[string]setting{roleBroker: (&BrokerConfig{}).settings(), roleNamesrv: (&NamesrvConfig{}).settings()}
+	acts := map[keySpec]bool{}
+	for role, settings := range map[string]map[string]setting{roleBroker: (&BrokerConfig{}).settings(), roleNamesrv: (&NamesrvConfig{}).settings()} {
+		table, err := newKeyTable(role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key := range settings {
+			spec, _, _ := table.find(key)
+			acts[spec] = true
+		}
+	}
 	counts := map[string]int{}
 	var tables strings.Builder
 	class := ""
@@ -75,24 +85,16 @@ func configurationTables(t *testing.T) string {
 	return out.String() + tables.String()
 }
 
-// effectWord says what this version does with a key, for the role or roles whose files may hold it.
-func effectWord(s keySpec, acts map[string]map[string]setting) string {
+// effectWord says what this version does with a key.
+func effectWord(s keySpec, acts map[keySpec]bool) string {
 	switch {
 	case s.Type == "alias":
 		return "old spelling"
 	case s.Treatment == refuse || s.refusal("true") != "" || s.refusal("enforcing") != "":
 		return "refused"
-	}
-	for role, settings := range acts {
-		table, err := newKeyTable(role)
-		if err != nil {
-			continue
-		}
-		if owner, _, ok := table.find(s.Key); ok && owner.Class == s.Class && settings[s.Key].set != nil {
-			return "**acts**"
-		}
-	}
-	if s.Treatment == accept {
+	case acts[s]:
+		return "**acts**"
+	case s.Treatment == accept:
 		return "no effect"
 	}
 	return "not yet"

@@ -25,6 +25,7 @@ type NamesrvConfig struct {
 	WaitSecondsForService             time.Duration
 	ScanNotActiveBrokerInterval       time.Duration
 
+	//lint:ignore ST1011 named after its key
 	ServerChannelMaxIdleTimeSeconds      time.Duration
 	ClientRequestThreadPoolQueueCapacity int // admission limit of route requests
 	DefaultThreadPoolQueueCapacity       int // admission limit of every other request

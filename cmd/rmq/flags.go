@@ -24,6 +24,11 @@ const (
 	exitFailed     = 255 // anything else: unreadable file, bad value, port taken
 )
 
+// exitErrorf is fmt.Errorf with an exit code. Some of the texts are those of the classic programs, word for word.
+func exitErrorf(code int, format string, args ...any) error {
+	return &exitError{code, fmt.Errorf(format, args...)}
+}
+
 // ExitCode returns the process exit code for err: 0 for nil, the code an error of this package carries, else exitFailed.
 func ExitCode(err error) int {
 	var e *exitError
@@ -122,14 +127,14 @@ func parseServerFlags(args []string, spec classicSpec) (serverFlags, error) {
 	}
 	for _, file := range f.ConfigFiles {
 		if file == "" {
-			return f, &exitError{exitUsage, errors.New("-c names no file")}
+			return f, exitErrorf(exitUsage, "-c names no file")
 		}
 	}
 	if _, err := parseNamesrvList(f.NamesrvAddr); err != nil && spec.Program == "mqbroker" {
 		return f, err
 	}
 	if got.Has("namesrvAddr") && strings.Trim(f.NamesrvAddr, "; ") == "" && spec.Program == "mqbroker" {
-		return f, &exitError{exitBadAddress, fmt.Errorf(namesrvListIllegal, f.NamesrvAddr)}
+		return f, exitErrorf(exitBadAddress, namesrvListIllegal, f.NamesrvAddr)
 	}
 	return f, nil
 }

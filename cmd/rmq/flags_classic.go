@@ -57,11 +57,11 @@ func parseClassic(args []string, spec classicSpec) (classicArgs, error) {
 		}
 		option, value, attached, err := spec.match(word)
 		if err != nil {
-			return got.withHelp(args[i+1:], spec), &exitError{exitUsage, err}
+			return got.withHelp(args[i+1:], spec), err
 		}
 		if option.Value != "" && !attached {
 			if i+1 == len(args) || spec.isOption(args[i+1]) {
-				return got.withHelp(args[i+1:], spec), &exitError{exitUsage, fmt.Errorf("Missing argument for option: %s", option.name())}
+				return got.withHelp(args[i+1:], spec), exitErrorf(exitUsage, "Missing argument for option: %s", option.name())
 			}
 			i++
 			value = args[i]
@@ -93,7 +93,7 @@ func (o classicOption) name() string {
 
 // match finds the option that word names. attached tells that value came in the same word.
 func (s classicSpec) match(word string) (option classicOption, value string, attached bool, err error) {
-	unrecognized := fmt.Errorf("Unrecognized option: %s", word)
+	unrecognized := exitErrorf(exitUsage, "Unrecognized option: %s", word)
 	name := strings.TrimLeft(word, "-")
 	hyphens := len(word) - len(name)
 	if hyphens > 2 || name == "" {
@@ -142,12 +142,12 @@ func (s classicSpec) matchLong(name, word string) (classicOption, error) {
 	for i, o := range found {
 		names[i] = "'" + o.Long + "'"
 	}
-	return classicOption{}, fmt.Errorf("Ambiguous option: '%s'  (could be: %s)", word, strings.Join(names, ", "))
+	return classicOption{}, exitErrorf(exitUsage, "Ambiguous option: '%s'  (could be: %s)", word, strings.Join(names, ", "))
 }
 
 func (o classicOption) checkAttached(attached bool, word string) error {
 	if attached && o.Value == "" {
-		return fmt.Errorf("Unrecognized option: %s", word)
+		return exitErrorf(exitUsage, "Unrecognized option: %s", word)
 	}
 	return nil
 }
