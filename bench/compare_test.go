@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +175,13 @@ func TestClassPathWithAMissingJarIsRefused(t *testing.T) {
 	write(file, "\n")
 	if _, err := readClassPath(file); err == nil {
 		t.Error("an empty class path was accepted")
+	}
+}
+
+func TestServersInheritNoOtherCluster(t *testing.T) {
+	got := serverEnvironment([]string{"PATH=/bin", "HOME=/root", "NAMESRV_ADDR=1.2.3.4:9876", "GOGC=off"}, "/run/1/home")
+	if want := []string{"PATH=/bin", "HOME=/run/1/home"}; !slices.Equal(got, want) {
+		t.Errorf("environment %q, want %q", got, want)
 	}
 }
 

@@ -83,7 +83,7 @@ func (d *deployment) start(c contender, r role, config string) error {
 		return err
 	}
 	program, args := c.command(r, d.dir, file)
-	p, err := startProcess(c.name()+" "+string(r), d.dir, filepath.Join(d.dir, string(r)+".out"), program, args...)
+	p, err := startProcess(c.name()+" "+string(r), filepath.Join(d.dir, "home"), filepath.Join(d.dir, string(r)+".out"), program, args...)
 	if err != nil {
 		return err
 	}

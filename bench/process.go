@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -18,7 +20,7 @@ type process struct {
 	err  error         // how it ended; read after done
 }
 
-// startProcess starts program with args in dir; what it prints goes to the file log.
+// startProcess starts program with args in dir, which is also its home directory; what it prints goes to the file log.
 func startProcess(name, dir, log, program string, args ...string) (*process, error) {
 	out, err := os.Create(log)
 	if err != nil {
@@ -27,6 +29,7 @@ func startProcess(name, dir, log, program string, args ...string) (*process, err
 	defer out.Close() // the child keeps its own descriptor
 	cmd := exec.Command(program, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
+	cmd.Env = serverEnvironment(os.Environ(), dir)
 	// An own process group: an interrupt typed at the terminal reaches the comparison, which ends its servers in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -38,6 +41,16 @@ func startProcess(name, dir, log, program string, args ...string) (*process, err
 		p.err = cmd.Wait()
 	}()
 	return p, nil
+}
+
+// serverEnvironment is the environment for a server: that of this process without what would point the server at another
+// cluster or installation.
+func serverEnvironment(environ []string, home string) []string {
+	foreign := []string{"HOME=", "NAMESRV_ADDR=", "ROCKETMQ_HOME=", "JAVA_OPT=", "JAVA_TOOL_OPTIONS=", "_JAVA_OPTIONS=", "GOGC=", "GOMEMLIMIT=", "GOMAXPROCS="}
+	own := slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
+		return slices.ContainsFunc(foreign, func(name string) bool { return strings.HasPrefix(v, name) })
+	})
+	return append(own, "HOME="+home)
 }
 
 // ended reports whether the process is gone, and says so as an error that names its log.
