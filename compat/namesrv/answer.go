@@ -3,6 +3,7 @@ package namesrv
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"rmq/remoting"
 	"rmq/remoting/fastjson"
@@ -63,4 +64,14 @@ func decodeBody(r *remoting.Request, v any) error {
 		return fmt.Errorf("request body: %w", err)
 	}
 	return nil
+}
+
+// clipBytes is how much of a name that somebody sent is repeated in a remark.
+const clipBytes = 300
+
+func clip(s string) string {
+	if len(s) <= clipBytes {
+		return s
+	}
+	return strings.ToValidUTF8(s[:clipBytes], "") + "..."
 }

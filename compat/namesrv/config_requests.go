@@ -25,7 +25,7 @@ func (s *NameServer) getKV(r *remoting.Request) *protocol.Command {
 	}
 	value, ok := s.kv.Get(h.Namespace, h.Key)
 	if !ok {
-		return protocol.NewResponse(r.Cmd, protocol.QueryNotFound, "No config item, Namespace: "+h.Namespace+" Key: "+h.Key)
+		return protocol.NewResponse(r.Cmd, protocol.QueryNotFound, "No config item, Namespace: "+clip(h.Namespace)+" Key: "+clip(h.Key))
 	}
 	return successHeader(r, &protocol.GetKVConfigResponseHeader{Value: value})
 }
@@ -49,7 +49,7 @@ func (s *NameServer) getKVNamespace(r *remoting.Request) *protocol.Command {
 	}
 	entries, ok := s.kv.Namespace(h.Namespace)
 	if !ok {
-		return protocol.NewResponse(r.Cmd, protocol.QueryNotFound, "No config item, Namespace: "+h.Namespace)
+		return protocol.NewResponse(r.Cmd, protocol.QueryNotFound, "No config item, Namespace: "+clip(h.Namespace))
 	}
 	return successBody(r, protocol.KVTable{Table: entries}, fastjson.Marshal)
 }

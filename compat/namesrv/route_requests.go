@@ -2,6 +2,7 @@ package namesrv
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"rmq/remoting"
@@ -57,7 +58,7 @@ func (s *NameServer) routeAnswer(r *remoting.Request, q routeQuery, settings *Se
 	}
 	route, ok := s.table.Route(q.topic, actingAfter)
 	if !ok {
-		return protocol.NewResponse(r.Cmd, protocol.TopicNotExist, "No topic route info in name server for the topic: "+q.topic+routeFAQ)
+		return protocol.NewResponse(r.Cmd, protocol.TopicNotExist, "No topic route info in name server for the topic: "+clip(q.topic)+routeFAQ)
 	}
 	if q.zone != "" {
 		route.InZone(q.zone)
@@ -80,6 +81,9 @@ func (s *NameServer) getMemberGroup(r *remoting.Request) *protocol.Command {
 	var h protocol.GetBrokerMemberGroupRequestHeader
 	if err := h.Decode(r.Cmd.Ext); err != nil {
 		return failure(r, err)
+	}
+	if !ValidName(h.ClusterName) || !ValidName(h.BrokerName) {
+		return failure(r, fmt.Errorf("%w: cluster %q, broker %q", ErrInvalid, clip(h.ClusterName), clip(h.BrokerName)))
 	}
 	b, _ := s.table.Broker(h.BrokerName)
 	return successBody(r, memberGroup(h.ClusterName, h.BrokerName, b.Addresses), fastjson.MarshalLegacy)

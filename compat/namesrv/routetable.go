@@ -154,10 +154,10 @@ type RouteTable struct {
 	groups map[string]*group   // by broker name; each has at least one replica
 	topics map[string][]*group // who serves a topic: sorted by name, never empty
 	queues int                 // sum of len(group.topics)
-	// pendingWipes are withdrawn write permissions that were remembered from before a restart, by broker name, with the
-	// version that the group's topics had then. Each waits for the group's first registration.
-	pendingWipes map[string]Version
-	stats        TableStats
+	// wipes are the withdrawals of write permission that nothing has undone, by broker name. That of a group which has left
+	// the table stays until the group comes back.
+	wipes map[string]wipe
+	stats TableStats
 }
 
 // group is one broker group: replicas that share a log, or an Apache master with its slaves.
@@ -173,8 +173,12 @@ type group struct {
 	fence        int64
 	fenceAddress string
 	leaderlessAt time.Time // since when there is no leader; zero while there is one
-	wiped        bool      // write permission withdrawn, and no changed registration since
-	wipedVersion Version   // what the group's topics were then
+}
+
+// wipe is a withdrawal of a group's write permission.
+type wipe struct {
+	at       Version // of the group's topics then
+	restored bool    // remembered from before a restart; it waits for the leader's first registration
 }
 
 type replica struct {
@@ -190,11 +194,11 @@ type replica struct {
 func NewRouteTable(now func() time.Time, limits Limits) *RouteTable {
 	limits.setDefaults()
 	return &RouteTable{
-		now:          now,
-		limits:       limits,
-		groups:       map[string]*group{},
-		topics:       map[string][]*group{},
-		pendingWipes: map[string]Version{},
+		now:    now,
+		limits: limits,
+		groups: map[string]*group{},
+		topics: map[string][]*group{},
+		wipes:  map[string]wipe{},
 	}
 }
 
@@ -234,6 +238,9 @@ func (t *RouteTable) Register(r Registration) (Registered, error) {
 	if g == nil {
 		g = &group{name: r.BrokerName, replicas: map[int64]*replica{}, topics: map[string]Topic{}, leaderlessAt: t.now()}
 		t.groups[r.BrokerName] = g
+		if !t.wipes[g.name].restored {
+			delete(t.wipes, g.name) // a restart of the whole group undoes it
+		}
 	}
 	g.cluster, g.zone, g.actingMaster = r.Cluster, r.Zone, r.ActingMaster
 	if id, ok := g.idOf(r.Address); ok && id != r.ID {
@@ -332,29 +339,20 @@ func (t *RouteTable) takeTopics(g *group, r *Registration, topics []Topic, chang
 			t.putQueue(g, topics[i])
 		}
 	}
-	if g.wiped && changed {
-		g.wiped = false
-		if g.wipedVersion.sameTopics(r.Version) && g.wipedVersion.StateVersion < r.Version.StateVersion {
-			g.wipe(r.Version) // another leader, the same topics
-		}
+	if w, ok := t.wipes[g.name]; ok && changed {
+		t.reviseWipe(g, r, w)
 	}
-	t.reapplyWipe(g, r)
 }
 
-// reapplyWipe is for a name server that restarted and remembers which groups an operator had closed for writing. A group's
-// first report since then shows whether its topics changed meanwhile. The leader's report settles it.
-func (t *RouteTable) reapplyWipe(g *group, r *Registration) {
-	at, ok := t.pendingWipes[g.name]
-	if !ok {
+// reviseWipe decides whether a withdrawal of write permission outlives a registration. Changed topics undo it, another
+// leader with the same topics does not, and neither does a restart of this name server.
+func (t *RouteTable) reviseWipe(g *group, r *Registration, w wipe) {
+	if !w.at.sameTopics(r.Version) || (!w.restored && w.at.StateVersion == r.Version.StateVersion) {
+		delete(t.wipes, g.name)
 		return
 	}
-	same := at.sameTopics(r.Version)
-	if same {
-		g.wipe(r.Version)
-	}
-	if !same || r.ID == LeaderID {
-		delete(t.pendingWipes, g.name)
-	}
+	g.wipe()
+	t.wipes[g.name] = wipe{at: r.Version, restored: w.restored && r.ID != LeaderID}
 }
 
 // sameTopics reports whether w is v or v under a later leader who changed nothing.
@@ -394,13 +392,11 @@ func (g *group) smallestWith(id int64) int64 {
 
 func (g *group) serves(topic string) bool { _, ok := g.topics[topic]; return ok }
 
-func (g *group) wipe(at Version) int {
+func (g *group) wipe() {
 	for name, topic := range g.topics {
 		topic.Perm &^= PermWrite
 		g.topics[name] = topic
 	}
-	g.wiped, g.wipedVersion = true, at
-	return len(g.topics)
 }
 
 // putQueue and dropQueue keep group.topics and RouteTable.topics in step.
@@ -611,7 +607,9 @@ func (t *RouteTable) WipeWritePerm(brokerName string) int {
 	if g == nil {
 		return 0
 	}
-	return g.wipe(g.speaker().version)
+	g.wipe()
+	t.wipes[brokerName] = wipe{at: g.speaker().version}
+	return len(g.topics)
 }
 
 // speaker is the replica whose reports count for the group's topics.
@@ -630,7 +628,7 @@ func (g *group) speaker() *replica {
 func (t *RouteTable) AddWritePerm(brokerName string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.pendingWipes, brokerName)
+	delete(t.wipes, brokerName)
 	g := t.groups[brokerName]
 	if g == nil {
 		return 0
@@ -639,7 +637,6 @@ func (t *RouteTable) AddWritePerm(brokerName string) int {
 		topic.Perm = PermRead | PermWrite
 		g.topics[name] = topic
 	}
-	g.wiped = false
 	return len(g.topics)
 }
 
@@ -648,14 +645,9 @@ func (t *RouteTable) AddWritePerm(brokerName string) int {
 func (t *RouteTable) Wipes() map[string]Version {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	out := make(map[string]Version, len(t.pendingWipes))
-	for name, at := range t.pendingWipes {
-		out[name] = at
-	}
-	for name, g := range t.groups {
-		if g.wiped {
-			out[name] = g.wipedVersion
-		}
+	out := make(map[string]Version, len(t.wipes))
+	for name, w := range t.wipes {
+		out[name] = w.at
 	}
 	return out
 }
@@ -666,7 +658,7 @@ func (t *RouteTable) RestoreWipes(wipes map[string]Version) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for name, at := range wipes {
-		t.pendingWipes[name] = at
+		t.wipes[name] = wipe{at: at, restored: true}
 	}
 }
 

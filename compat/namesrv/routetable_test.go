@@ -227,8 +227,8 @@ func TestReportOvertakenByLeadership(t *testing.T) {
 	table, _ := newTable(Limits{})
 	mustRegister(t, table, leader(term(1)))
 	mustRegister(t, table, leader(term(2), at(0, "a1:1")))
-	if out := mustRegister(t, table, leader(term(1), at(1, "a1:1"), serving())); !out.Ignored {
-		t.Fatal("a late report of an older term demoted the leader")
+	if out := mustRegister(t, table, leader(term(1), at(1, "a1:1"), serving())); !out.Ignored || out.LeaderAddress != "" {
+		t.Fatalf("a late report of an older term got %+v", out)
 	}
 	wantAddresses(t, table, map[int64]string{0: "a1:1"})
 }
@@ -484,6 +484,21 @@ func TestWipeEndsWithTheBroker(t *testing.T) {
 	}
 }
 
+// A name server that stops closes its connections, so all groups leave its table before it asks what to remember.
+func TestWipeOfAGroupThatLeft(t *testing.T) {
+	table, _ := newTable(Limits{})
+	mustRegister(t, table, leader(owner(1)))
+	table.WipeWritePerm("b-a")
+	table.Disconnect(1)
+	if len(table.Wipes()) != 1 {
+		t.Fatal("the wipe was forgotten with the connection")
+	}
+	mustRegister(t, table, leader(term(1)))
+	if permOf(t, table, "T") != 6 || len(table.Wipes()) != 0 {
+		t.Fatal("a group that was gone and came back is still without write permission")
+	}
+}
+
 func TestWipeOutlivesTheNameServer(t *testing.T) {
 	old, _ := newTable(Limits{})
 	mustRegister(t, old, leader(term(1)))
@@ -515,6 +530,13 @@ func TestWipeOutlivesTheNameServer(t *testing.T) {
 			}
 			if got := table.Wipes(); len(got) != c.left {
 				t.Errorf("%d wipes are remembered, want %d", len(got), c.left)
+			}
+			for _, r := range c.reports {
+				table.Unregister("b-a", r.Address)
+			}
+			mustRegister(t, table, c.reports[len(c.reports)-1])
+			if got := permOf(t, table, "T"); got != 6 {
+				t.Errorf("permission is %d after the broker was restarted", got)
 			}
 			table.AddWritePerm("b-a")
 			table.AddWritePerm("b-b") // not registered since the restart
@@ -730,6 +752,8 @@ func TestRandomOperations(t *testing.T) {
 
 // consistent checks what must hold between the table's parts after every operation.
 func (t *RouteTable) consistent() error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
 	queues := 0
 	for name, g := range t.groups {
 		queues += len(g.topics)

@@ -62,6 +62,9 @@ var settingsTable = map[string]settingKey{
 	"scanNotActiveBrokerInterval":       durationKey(func(s *Settings) *time.Duration { return &s.ScanInterval }, time.Millisecond, 100*time.Millisecond, 10*time.Minute),
 }
 
+// SettingKeys returns the names of the keys that may be changed at run time, sorted.
+func SettingKeys() []string { return slices.Sorted(maps.Keys(settingsTable)) }
+
 type settingKey struct {
 	get func(*Settings) string
 	set func(*Settings, string) error

@@ -1,6 +1,8 @@
 package namesrv
 
 import (
+	"fmt"
+
 	"rmq/remoting/protocol"
 )
 
@@ -65,4 +67,23 @@ func memberGroup(cluster, name string, addresses map[int64]string) protocol.GetB
 	return protocol.GetBrokerMemberGroupResponseBody{
 		BrokerMemberGroup: &protocol.BrokerMemberGroup{Cluster: cluster, BrokerName: name, BrokerAddrs: addresses},
 	}
+}
+
+// registeredTopics reads the body of a registration; none means that nothing is said of topics.
+func registeredTopics(cmd *protocol.Command, compressed bool) (Version, []Topic, error) {
+	if len(cmd.Body) == 0 {
+		return Version{}, nil, nil
+	}
+	body, err := protocol.DecodeRegisterBrokerBody(cmd.Body, compressed, cmd.Version)
+	if err != nil {
+		return Version{}, nil, fmt.Errorf("request body: %w", err)
+	}
+	wrapper := &body.TopicConfigSerializeWrapper
+	topics := make([]Topic, 0, len(wrapper.TopicConfigTable))
+	for name, c := range wrapper.TopicConfigTable {
+		topics = append(topics, Topic{
+			Name: name, ReadQueues: c.ReadQueueNums, WriteQueues: c.WriteQueueNums, Perm: c.Perm, SysFlag: c.TopicSysFlag,
+		})
+	}
+	return versionOf(wrapper.DataVersion), topics, nil
 }
