@@ -224,11 +224,13 @@ func enumWords(typ string) []string {
 	return nil
 }
 
-// secret reports whether the value of key must not appear in logs, errors or printed configurations.
+// secret reports whether the value of key, perhaps misspelt, must not appear in logs, errors or printed configurations.
 func secret(key string) bool {
-	switch key {
-	case "initAuthenticationUser", "innerClientAuthenticationCredentials", "tls.server.keyPassword", "tls.client.keyPassword":
-		return true
+	key = strings.ToLower(key)
+	for _, part := range []string{"password", "credential", "secret", "authenticationuser"} {
+		if strings.Contains(key, part) {
+			return true
+		}
 	}
 	return false
 }

@@ -524,6 +524,9 @@ func TestSecretsStayOutOfErrorsAndLogs(t *testing.T) {
 			t.Errorf("a secret is shown: %v", err)
 		}
 	}
+	if _, err := LoadBrokerConfig(path, propertyEnv(), slog.New(log), true); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a secret under a misspelt key: %v", err)
+	}
 }
 
 func TestRefuseForeignStore(t *testing.T) {

@@ -146,7 +146,7 @@ func delayLevelsValue(p *[]time.Duration) setting {
 			words := make([]string, len(*p))
 			for i, level := range *p {
 				for _, u := range units {
-					if level%u.unit == 0 && (level > 0 || u.unit == time.Second) {
+					if level%u.unit == 0 {
 						words[i] = strconv.FormatInt(int64(level/u.unit), 10) + u.letter
 						break
 					}
