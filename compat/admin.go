@@ -22,10 +22,10 @@ func (p *Processors) registerAdmin(mux *remoting.Mux, class *remoting.Class) {
 	mux.Handle(protocol.GetAllTopicConfig, class, handle(p, p.allTopics))
 	mux.Handle(protocol.GetTopicConfig, class, handle(p, p.topicConfig))
 	mux.Handle(protocol.GetSystemTopicListFromBroker, class, handle(p, p.systemTopics))
-	mux.Handle(protocol.UpdateAndCreateSubscriptionGroup, class, handle(p, p.putGroup))
-	mux.Handle(protocol.DeleteSubscriptionGroup, class, handle(p, p.deleteGroup))
-	mux.Handle(protocol.GetAllSubscriptionGroupConfig, class, handle(p, p.allGroups))
-	mux.Handle(protocol.GetSubscriptionGroupConfig, class, handle(p, p.groupConfig))
+	mux.Handle(protocol.UpdateAndCreateSubscriptiongroup, class, handle(p, p.putGroup))
+	mux.Handle(protocol.DeleteSubscriptiongroup, class, handle(p, p.deleteGroup))
+	mux.Handle(protocol.GetAllSubscriptiongroupConfig, class, handle(p, p.allGroups))
+	mux.Handle(protocol.GetSubscriptiongroupConfig, class, handle(p, p.groupConfig))
 	mux.Handle(protocol.GetBrokerConfig, class, handle(p, p.brokerConfig))
 	mux.Handle(protocol.GetBrokerRuntimeInfo, class, handle(p, p.runtimeInfo))
 	mux.Handle(protocol.ViewBrokerStatsData, class, handle(p, p.statsData))
@@ -97,7 +97,7 @@ func wireGroup(g store.GroupConfig) protocol.SubscriptionGroupConfig {
 		GroupName: g.Name, ConsumeEnable: g.ConsumeEnable, ConsumeFromMinEnable: g.ConsumeFromMinEnable,
 		ConsumeBroadcastEnable: g.ConsumeBroadcastEnable, ConsumeMessageOrderly: g.ConsumeMessageOrderly,
 		RetryQueueNums: g.RetryQueueNums, RetryMaxTimes: g.RetryMaxTimes, BrokerID: g.BrokerID,
-		WhichBrokerWhenConsumeSlowly: g.WhichBrokerWhenConsumeSlowly, NotifyConsumerIDsChangedEnable: g.NotifyConsumerIDsChangedEnable,
+		WhichBrokerWhenConsumeSlowly: g.WhichBrokerWhenConsumeSlowly, NotifyConsumerIdsChangedEnable: g.NotifyConsumerIDsChangedEnable,
 		GroupSysFlag: g.GroupSysFlag, ConsumeTimeoutMinute: g.ConsumeTimeoutMinute, Attributes: g.Attributes,
 	}
 	if w.Attributes == nil {
@@ -111,7 +111,7 @@ func wireGroup(g store.GroupConfig) protocol.SubscriptionGroupConfig {
 		w.GroupRetryPolicy.CustomizedRetryPolicy = &protocol.CustomizedRetryPolicy{Next: g.RetryPolicy.Customized}
 	}
 	for _, s := range g.Subscriptions {
-		w.SubscriptionDataSet = append(w.SubscriptionDataSet, protocol.SimpleSubscriptionData{
+		w.SubscriptionDataSet = append(w.SubscriptionDataSet, protocol.SimpleSubscription{
 			Topic: s.Topic, Expression: s.Expression, ExpressionType: s.ExpressionType, Version: s.Version,
 		})
 	}
@@ -123,7 +123,7 @@ func storedGroup(w protocol.SubscriptionGroupConfig) store.GroupConfig {
 		Name: w.GroupName, ConsumeEnable: w.ConsumeEnable, ConsumeFromMinEnable: w.ConsumeFromMinEnable,
 		ConsumeBroadcastEnable: w.ConsumeBroadcastEnable, ConsumeMessageOrderly: w.ConsumeMessageOrderly,
 		RetryQueueNums: w.RetryQueueNums, RetryMaxTimes: w.RetryMaxTimes, BrokerID: w.BrokerID,
-		WhichBrokerWhenConsumeSlowly: w.WhichBrokerWhenConsumeSlowly, NotifyConsumerIDsChangedEnable: w.NotifyConsumerIDsChangedEnable,
+		WhichBrokerWhenConsumeSlowly: w.WhichBrokerWhenConsumeSlowly, NotifyConsumerIDsChangedEnable: w.NotifyConsumerIdsChangedEnable,
 		GroupSysFlag: w.GroupSysFlag, ConsumeTimeoutMinute: w.ConsumeTimeoutMinute,
 	}
 	if len(w.Attributes) > 0 {

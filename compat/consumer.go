@@ -84,9 +84,6 @@ func (p *Processors) checkClientConfig(_ context.Context, r *remoting.Request, _
 	if err := fastjson.Unmarshal(r.Cmd.Body, &body); err != nil {
 		return answer{}, badBody("CheckClientRequestBody", err)
 	}
-	if body.SubscriptionData == nil {
-		return answer{}, nil
-	}
 	return answer{}, broker.CheckExpression(body.SubscriptionData.ExpressionType, body.SubscriptionData.SubString)
 }
 

@@ -13,7 +13,7 @@ import (
 
 func (p *Processors) registerQueries(mux *remoting.Mux, class *remoting.Class) {
 	mux.Handle(protocol.QueryMessage, class, handle(p, p.queryMessage))
-	mux.Handle(protocol.ViewMessageByID, class, handle(p, p.viewMessage))
+	mux.Handle(protocol.ViewMessageById, class, handle(p, p.viewMessage))
 	mux.Handle(protocol.GetTopicStatsInfo, class, handle(p, p.topicStats))
 	mux.Handle(protocol.GetConsumeStats, class, handle(p, p.consumeStats))
 	mux.Handle(protocol.GetConsumerConnectionList, class, handle(p, p.consumerConnections))

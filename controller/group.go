@@ -32,8 +32,11 @@ type Options struct {
 	Address string // of the Raft port; any non-empty word for a group of one voter
 	Log     Log
 	State   raftlog.StateMachine
-	// Lead carries out the leader's duties. It is called when this replica leads and everything committed before is
-	// applied; its ctx ends with the term, and it must return soon after. A return before that is a failure.
+	// TakeOver prepares this replica for leading: it is called when everything committed before this term is applied.
+	// Only when it returns nil does the replica count as leading.
+	TakeOver func(ctx context.Context) error
+	// Lead then carries out the leader's duties; its ctx ends with the term, and it must return soon after. A return
+	// before that is a failure.
 	Lead func(ctx context.Context) error
 	// Led is told whenever leadership comes (true, after the barrier) or goes (false).
 	Led    func(leads bool)
@@ -160,6 +163,9 @@ const barrierRetry = 100 * time.Millisecond
 func (g *Group) lead(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := g.o.Log.Barrier(ctx)
+		if err == nil {
+			err = g.o.TakeOver(ctx)
+		}
 		if err == nil {
 			g.setLeading(true)
 			err = g.o.Lead(ctx)

@@ -163,7 +163,7 @@ const leadTimeout = 5 * time.Minute
 func (g *group) lead(ctx context.Context) (err error) {
 	g.control, err = controller.Start(controller.Options{
 		Name: g.config.BrokerName, Replica: int(g.config.BrokerID), Address: g.addr.String(), Log: g.log, State: g.store,
-		Lead: g.broker.Lead, Logger: g.logger,
+		TakeOver: g.broker.TakeOver, Lead: g.broker.Lead, Logger: g.logger,
 	})
 	if err != nil {
 		return err

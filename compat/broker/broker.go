@@ -120,14 +120,16 @@ func (b *Broker) Prepare(record []byte) {
 	}
 }
 
-// Lead carries out the leader's duties until ctx ends: it fires delayed messages, writes collected offsets, expires
-// clients and trims the log. The caller starts it when this replica leads and its term's barrier is applied, and waits
-// for it to return before it starts another.
-func (b *Broker) Lead(ctx context.Context) error {
-	if err := b.createSystemTopics(ctx); err != nil {
-		return err
-	}
+// TakeOver prepares for leading: the topics that clients expect of every broker exist, and whoever holds a queue lock has
+// a fresh lease. The caller calls it when this replica leads and its term's barrier is applied.
+func (b *Broker) TakeOver(ctx context.Context) error {
 	b.locks.renewAll(b.clock.Now(), b.store)
+	return b.createSystemTopics(ctx)
+}
+
+// Lead carries out the leader's duties until ctx ends: it fires delayed messages, writes collected offsets, expires
+// clients and trims the log. The caller starts it after TakeOver and waits for it to return before it starts another.
+func (b *Broker) Lead(ctx context.Context) error {
 	var duties sync.WaitGroup
 	for _, duty := range []func(context.Context){b.runTimers, b.runOffsets, b.runRetention, b.runClientExpiry, b.stats.run} {
 		duties.Go(func() { duty(ctx) })
@@ -176,3 +178,6 @@ func every(ctx context.Context, clock Clock, interval time.Duration, f func()) {
 		}
 	}
 }
+
+// EarliestStoreTime is the store time of the oldest message still kept, ms; -1 if there is none.
+func (b *Broker) EarliestStoreTime() int64 { return b.store.EarliestStoreTimeOfLog() }
