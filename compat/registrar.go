@@ -7,8 +7,6 @@ import (
 	"hash/crc32"
 	"log/slog"
 	"maps"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -462,4 +460,70 @@ func changedTopics(before, now *Registration) (changed []store.TopicConfig, all 
 func sameTopic(a, b *store.TopicConfig) bool {
 	return a.Name == b.Name && a.ReadQueues == b.ReadQueues && a.WriteQueues == b.WriteQueues && a.Perm == b.Perm &&
 		a.FilterType == b.FilterType && a.SysFlag == b.SysFlag && a.Order == b.Order && maps.Equal(a.Attributes, b.Attributes)
+}
+
+// plainBytesMax is the size from which a registration is compressed. Smaller ones are not, because the compressed form
+// leaves out the topics' system flags.
+const plainBytesMax = 4 << 20
+
+func registerRequest(now *Registration, topics []store.TopicConfig, incremental bool) (*protocol.Command, error) {
+	body := registerBody(now, topics)
+	text, err := protocol.EncodeBody(body)
+	if err != nil {
+		return nil, fmt.Errorf("registration: %w", err)
+	}
+	compressed := len(text) > plainBytesMax
+	if compressed {
+		if text, err = body.EncodeCompressed(); err != nil {
+			return nil, fmt.Errorf("registration: %w", err)
+		}
+	}
+	request := protocol.NewRequest(protocol.RegisterBroker, &protocol.RegisterBrokerRequestHeader{
+		BrokerName:   now.BrokerName,
+		BrokerAddr:   now.Address,
+		ClusterName:  now.Cluster,
+		HAServerAddr: now.HAAddress,
+		BrokerID:     now.BrokerID,
+		// Says that this is a 5.x broker: without a leader, the smallest id may report the topics.
+		HasEnableActingMaster: true,
+		Compressed:            compressed,
+		BodyCrc32:             int32(crc32.ChecksumIEEE(text) & 0x7fffffff),
+	})
+	if incremental {
+		request.Ext.Set(namesrv.IncrementalField, "true")
+	}
+	request.Body = text
+	return request, nil
+}
+
+func registerBody(now *Registration, topics []store.TopicConfig) *protocol.RegisterBrokerBody {
+	body := &protocol.RegisterBrokerBody{FilterServerList: []string{}}
+	wrapper := &body.TopicConfigSerializeWrapper
+	wrapper.DataVersion = protocol.DataVersion{
+		StateVersion: now.Version.StateVersion, Timestamp: now.Version.Timestamp, Counter: now.Version.Counter,
+	}
+	const readWrite = broker.PermRead | broker.PermWrite
+	mask := int32(-1)
+	if now.Permission&readWrite != readWrite {
+		mask = now.Permission
+	}
+	wrapper.TopicConfigTable = make(map[string]protocol.TopicConfig, len(topics))
+	for i := range topics {
+		t := &topics[i]
+		filter := t.FilterType
+		if filter == "" {
+			filter = protocol.SingleTag
+		}
+		wrapper.TopicConfigTable[t.Name] = protocol.TopicConfig{
+			TopicName:       t.Name,
+			ReadQueueNums:   t.ReadQueues,
+			WriteQueueNums:  t.WriteQueues,
+			Perm:            t.Perm & mask,
+			TopicFilterType: filter,
+			TopicSysFlag:    t.SysFlag,
+			Order:           t.Order,
+			Attributes:      t.Attributes,
+		}
+	}
+	return body
 }
