@@ -73,6 +73,9 @@ func (c *Conn) process(now time.Time) error {
 				corked = false
 			}
 			c.await(c.relieved)
+			if c.failed.Load() {
+				return ErrConnLost
+			}
 		}
 		if c.stopping.Load() == stopFlush {
 			return errStopped

@@ -326,7 +326,7 @@ func (o *outbox) rested() bool {
 	o.stalled.Store(false)
 	o.charge()
 	if cap(o.flight) > piecesMax {
-		o.flight, o.queue, o.pieces = nil, nil, nil
+		o.flight, o.first, o.queue, o.pieces = nil, 0, nil, nil
 	}
 	return true
 }

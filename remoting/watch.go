@@ -35,6 +35,7 @@ func (t timeouts) tick(longest time.Duration) time.Duration {
 
 // sight is what the watch goroutine remembers of a connection. Times are on its own clock.
 type sight struct {
+	met                      bool
 	waits                    uint32
 	frames, written          uint64
 	active, waiting, writing time.Duration // since when
@@ -75,7 +76,10 @@ func (h *host) watch() {
 // overdue looks at c at time now and returns why it has to end, or nil. Called by one goroutine.
 func (c *Conn) overdue(now time.Duration, limit timeouts) error {
 	s := &c.seen
-	if s.active == 0 || c.activity.Swap(false) {
+	if !s.met {
+		*s = sight{met: true, active: now, waiting: now, writing: now}
+	}
+	if c.activity.Swap(false) {
 		s.active = now
 	}
 	if waits, frames := c.waits.Load(), c.frames.Load(); waits == waitsForNothing || waits != s.waits || frames != s.frames {
