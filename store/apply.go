@@ -60,6 +60,7 @@ func (s *Store) applyMessage(item []byte, pos int64) error {
 	storeTime := v.StoreTimestamp()
 	s.lastStoreTime.Store(max(s.lastStoreTime.Load(), storeTime))
 	s.lastPhys.Store(pos)
+	s.times.add(pos, s.lastStoreTime.Load())
 	if tx := message.Transaction(v.SysFlag()); tx != message.SysFlagRollback {
 		if err := s.keys.add(v.Topic(), keys, pos, storeTime); err != nil {
 			return err
@@ -75,7 +76,7 @@ func (s *Store) applyMessage(item []byte, pos int64) error {
 	tagsCode := int32(message.TagsCode(keys.tag))
 	s.chain.add(uint64(pos), uint64(q.number)<<32|uint64(uint32(tagsCode)))
 	if isParkingTopic(v.Topic()) {
-		s.timers.add(deliverAt(v), pos)
+		s.timers.add(deliverAt(v), pos, parkingQueueOf(v.Topic(), v.QueueID()))
 	}
 	if err := q.append(entry{phys: pos, size: int32(len(item)), tagsCode: tagsCode}, s.blocks); err != nil {
 		return err
@@ -96,11 +97,11 @@ func isParkingTopic(topic []byte) bool {
 // early than never.
 func deliverAt(v message.View) int64 {
 	if b, ok := v.Properties().GetBytes(message.PropertyTimerOutMS); ok {
-		if at, err := strconv.ParseInt(string(b), 10, 64); err == nil {
+		if at, err := strconv.ParseInt(string(b), 10, 64); err == nil && at >= 0 && at <= deliverAtMax {
 			return at
 		}
 	}
-	return v.StoreTimestamp()
+	return min(max(v.StoreTimestamp(), 0), deliverAtMax)
 }
 
 // indexedProperties is what Apply wants of a message's properties; the slices alias the message.

@@ -10,17 +10,18 @@ import (
 	"sync/atomic"
 )
 
-// Layout of a block file, see FORMAT.md. A file holds segmentBlocks blocks, numbered on from the number in its name:
-// a header, then the labels of all blocks, then the blocks.
+// Layout of a block file, see FORMAT.md. A file holds a fixed number of blocks, numbered on from the number in its name: a
+// header, then the labels of all blocks, then the blocks.
 const (
-	entryBytes      = 16
-	labelBytes      = 16
-	blockBytes      = labelBytes + blockEntries*entryBytes
-	segmentBlocks   = 1 << 16
-	segmentHeader   = 64
-	segmentBlocksAt = segmentHeader + segmentBlocks*labelBytes
-	segmentMagic    = "rmqqueue"
-	segmentVersion  = 1
+	entryBytes     = 16
+	labelBytes     = 16
+	blockBytes     = labelBytes + blockEntries*entryBytes
+	segmentHeader  = 64
+	segmentMagic   = "rmqqueue"
+	segmentVersion = 1
+
+	// segmentBlocksDefault is how many blocks a file has: 65 MiB of them.
+	segmentBlocksDefault = 1 << 16
 
 	// flushBlocks is how many full blocks are gathered in memory before they are written.
 	flushBlocks = 64
@@ -60,10 +61,16 @@ func parseLabel(b []byte, block uint64, entries []byte) (label, bool) {
 // segment is one block file.
 type segment struct {
 	start   uint64 // number of its first block
+	blocks  uint64 // how many it has room for
 	file    File
 	maxPhys int64 // log position of the last message in it, as far as it is filled
 	dirty   bool  // written since the last sync
 	retired atomic.Bool
+}
+
+// blockAt is a block's place in the file.
+func (g *segment) blockAt(block uint64) int64 {
+	return segmentHeader + int64(g.blocks)*labelBytes + int64(block-g.start)*blockBytes
 }
 
 func segmentName(start uint64) string { return fmt.Sprintf("queue-%020d", start) }
@@ -71,8 +78,9 @@ func segmentName(start uint64) string { return fmt.Sprintf("queue-%020d", start)
 // blockStore is the block files of all consume queues: one numbered sequence of blocks, appended in log order. Apply's
 // goroutine alone appends and writes; any goroutine reads.
 type blockStore struct {
-	fs  FS
-	dir string
+	fs            FS
+	dir           string
+	segmentBlocks uint64
 
 	mu          sync.RWMutex
 	segments    []*segment
@@ -84,8 +92,8 @@ type blockStore struct {
 	creating    string // name of the file being made, "" if none
 }
 
-func newBlockStore(fs FS, dir string, next uint64) *blockStore {
-	return &blockStore{fs: fs, dir: dir, next: next, pendingFrom: next}
+func newBlockStore(fs FS, dir string, segmentBlocks uint64) *blockStore {
+	return &blockStore{fs: fs, dir: dir, segmentBlocks: segmentBlocks}
 }
 
 // put adds a block and returns its number's low half. full asks the caller to flush.
@@ -104,7 +112,7 @@ func (s *blockStore) put(queue uint32, base int64, entries *[blockEntries]entry)
 	encodeBlock(s.pending[at:], block, label{queue, base}, entries)
 	s.maxPhys = max(s.maxPhys, entries[blockEntries-1].phys)
 	// A flush writes to one file only, so it also has to come before the next file begins.
-	return uint32(block), len(s.pending) == flushBlocks*blockBytes || s.next%segmentBlocks == 0
+	return uint32(block), len(s.pending) == flushBlocks*blockBytes || s.next%s.segmentBlocks == 0
 }
 
 func encodeBlock(dst []byte, block uint64, l label, entries *[blockEntries]entry) {
@@ -155,7 +163,7 @@ func (s *blockStore) flush() error {
 // write puts consecutive blocks and their labels in place.
 func (g *segment) write(blocks []byte, from uint64) error {
 	index := int64(from - g.start)
-	if _, err := g.file.WriteAt(blocks, segmentBlocksAt+index*blockBytes); err != nil {
+	if _, err := g.file.WriteAt(blocks, g.blockAt(from)); err != nil {
 		return fmt.Errorf("write consume queue blocks: %w", err)
 	}
 	labels := make([]byte, 0, flushBlocks*labelBytes)
@@ -172,7 +180,7 @@ func (g *segment) write(blocks []byte, from uint64) error {
 
 // segmentFor returns the file in which a block has its place, created if it is the next one.
 func (s *blockStore) segmentFor(block uint64) (*segment, error) {
-	start := block - block%segmentBlocks
+	start := block - block%s.segmentBlocks
 	s.mu.RLock()
 	seg := s.find(block)
 	s.mu.RUnlock()
@@ -210,18 +218,18 @@ func (s *blockStore) create(start uint64) (*segment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create consume queue file: %w", err)
 	}
-	if _, err := f.WriteAt(segmentHead(start), 0); err != nil {
+	if _, err := f.WriteAt(s.segmentHead(start), 0); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("write consume queue file header: %w", err)
 	}
-	return &segment{start: start, file: f, dirty: true}, nil
+	return &segment{start: start, blocks: s.segmentBlocks, file: f, dirty: true}, nil
 }
 
-func segmentHead(start uint64) []byte {
+func (s *blockStore) segmentHead(start uint64) []byte {
 	head := make([]byte, segmentHeader)
 	copy(head, segmentMagic)
 	binary.BigEndian.PutUint32(head[8:], segmentVersion)
-	binary.BigEndian.PutUint32(head[12:], segmentBlocks)
+	binary.BigEndian.PutUint32(head[12:], uint32(s.segmentBlocks))
 	binary.BigEndian.PutUint64(head[16:], start)
 	binary.BigEndian.PutUint32(head[24:], crc32.Checksum(head[:24], castagnoli))
 	return head
@@ -232,7 +240,7 @@ func (s *blockStore) find(block uint64) *segment {
 	if len(s.segments) == 0 || block < s.segments[0].start {
 		return nil
 	}
-	if i := (block - s.segments[0].start) / segmentBlocks; i < uint64(len(s.segments)) {
+	if i := (block - s.segments[0].start) / s.segmentBlocks; i < uint64(len(s.segments)) {
 		return s.segments[i]
 	}
 	return nil
@@ -258,7 +266,7 @@ func (s *blockStore) read(number uint32, want label, buf []byte, dst *[blockEntr
 	if seg == nil {
 		return errBlockGone
 	}
-	err := readFull(seg.file, buf[:blockBytes], segmentBlocksAt+int64(block-seg.start)*blockBytes)
+	err := readFull(seg.file, buf[:blockBytes], seg.blockAt(block))
 	if err == nil {
 		if got, ok := parseLabel(buf, block, buf[labelBytes:blockBytes]); ok && got == want {
 			decodeEntries(buf[labelBytes:blockBytes], dst)

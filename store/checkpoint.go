@@ -39,6 +39,7 @@ const (
 	sectionQueues   sectionKind = 8
 	sectionTimers   sectionKind = 9
 	sectionKeys     sectionKind = 10
+	sectionTimes    sectionKind = 11
 )
 
 // ErrVersion says that a file was written by a newer release.
@@ -105,6 +106,7 @@ func (s *Store) Snapshot() (Snapshot, error) {
 	c.add(sectionOffsets, s.offsets.encode)
 	c.add(sectionLocks, s.locks.encode)
 	c.add(sectionSettings, s.settings.encode)
+	c.add(sectionTimes, s.times.encode)
 	for _, q := range s.queues.all() {
 		c.queues = append(c.queues, q.capture())
 	}

@@ -373,6 +373,7 @@ func (s *Store) applyTrim(d *decoder, entry int64) error {
 	}
 	if offset > s.trim.Load() {
 		s.trim.Store(offset)
+		s.times.trim(offset)
 	}
 	return nil
 }

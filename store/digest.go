@@ -21,6 +21,7 @@ func (s *Store) Digest() string {
 	s.offsets.encode(e)
 	s.locks.encode(e)
 	s.settings.encode(e)
+	s.times.encode(e)
 	sc := scratchPool.Get().(*scratch)
 	defer scratchPool.Put(sc)
 	for _, q := range s.queues.all() {

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -173,6 +175,31 @@ func (r *rig) checkpoint() {
 	defer snap.Release()
 	if err := snap.Persist(); err != nil {
 		r.t.Fatalf("persist: %v", err)
+	}
+}
+
+// queryByKey asks until no run of the key index is being rebuilt: the query that meets a damaged one fails.
+func queryByKey(t testing.TB, s *Store, topic, key string, unique bool) KeyQueryResult {
+	t.Helper()
+	for {
+		res, err := s.QueryByKey(topic, key, unique, 0, math.MaxInt64, 1<<20)
+		if err == nil {
+			return res
+		}
+		if !errors.Is(err, errRunDamaged) {
+			t.Fatalf("query %s %s: %v", topic, key, err)
+		}
+		waitKeyIndex(s)
+	}
+}
+
+// waitKeyIndex waits until the key index has nothing left to write or rebuild.
+func waitKeyIndex(s *Store) {
+	x := s.keys
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for len(x.frozen) > 0 || slices.ContainsFunc(x.runs, func(r *keyRun) bool { return r.damaged.Load() }) {
+		x.changed.Wait()
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// memRunEntries is how many entries gather in memory before they are written: 4 MiB.
-	memRunEntries = 256 << 10
+	// memRunEntriesDefault is how many entries gather in memory before they are written: 4 MiB.
+	memRunEntriesDefault = 256 << 10
 	// frozenRunsMax bounds the full ones that wait for the disk; Apply waits beyond it.
 	frozenRunsMax = 4
 	// mergeFanIn runs of one level become one of the next, up to keyLevelMax.
@@ -51,15 +51,16 @@ type logScan func(from, to int64, fn func(v message.View, pos int64) error) erro
 // are written as files by the index's own goroutine, which also merges them and rebuilds damaged ones. Runs lie end to end
 // in log order.
 type keyIndex struct {
-	fs      FS
-	dir     string
-	logger  *slog.Logger
-	enabled bool
-	scan    logScan
-	fail    func(error) // told of a failed write
+	fs            FS
+	dir           string
+	logger        *slog.Logger
+	enabled       bool
+	memRunEntries int
+	scan          logScan
+	fail          func(error) // told of a failed write
 
 	mu       sync.Mutex
-	changed  sync.Cond // jobs, frozen, err or closed have changed
+	changed  sync.Cond // jobs, frozen, runs, err or closed have changed
 	active   *memRun
 	frozen   []*memRun // being written, oldest first
 	runs     []*keyRun // oldest first; the slice is replaced, never changed
@@ -71,8 +72,8 @@ type keyIndex struct {
 	finished chan struct{} // closed when the goroutine has ended
 }
 
-func newKeyIndex(fs FS, dir string, logger *slog.Logger, enabled bool, scan logScan, fail func(error)) *keyIndex {
-	x := &keyIndex{fs: fs, dir: dir, logger: logger, enabled: enabled, scan: scan, fail: fail,
+func newKeyIndex(dir string, o Options, scan logScan, fail func(error)) *keyIndex {
+	x := &keyIndex{fs: o.FS, dir: dir, logger: o.Logger, enabled: o.KeyIndex, memRunEntries: o.keyRunEntries, scan: scan, fail: fail,
 		writing: make(map[string]bool), finished: make(chan struct{})}
 	x.changed.L = &x.mu
 	return x
@@ -120,7 +121,7 @@ func (x *keyIndex) add(topic []byte, k indexedProperties, phys, storeTime int64)
 	defer x.mu.Unlock()
 	m := x.active
 	m.index(topic, k, phys, storeTime)
-	if len(m.entries) >= memRunEntries {
+	if len(m.entries) >= x.memRunEntries {
 		return x.freeze(phys + 1)
 	}
 	return nil
@@ -455,6 +456,7 @@ func (x *keyIndex) replace(old, with []*keyRun) {
 		return
 	}
 	x.runs = slices.Replace(slices.Clone(x.runs), i, i+len(old), with...)
+	x.changed.Broadcast()
 	for _, r := range old {
 		r.retire()
 	}
@@ -483,7 +485,7 @@ func (x *keyIndex) rebuild(r *keyRun) error {
 		if message.Transaction(v.SysFlag()) != message.SysFlagRollback {
 			m.index(v.Topic(), messageKeys(v.Properties()), pos, v.StoreTimestamp())
 		}
-		if len(m.entries) >= memRunEntries {
+		if len(m.entries) >= x.memRunEntries {
 			writeErr = flush(pos + 1)
 		}
 		return writeErr
@@ -537,7 +539,7 @@ func (x *keyIndex) lookup(hash uint64, begin, end int64, visit func(phys int64) 
 			continue
 		}
 		if r.damaged.Load() {
-			return fmt.Errorf("%s is being rebuilt: %w", r.name(), ErrCorrupt)
+			return fmt.Errorf("%s is being rebuilt: %w", r.name(), errRunDamaged)
 		}
 		more, err := r.lookup(hash, visit)
 		if err != nil && r.retired.Load() {

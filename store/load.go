@@ -135,6 +135,8 @@ func (s *Store) load(name string) ([]keyRange, error) {
 				s.locks.decode(d)
 			case sectionSettings:
 				s.settings.decode(d)
+			case sectionTimes:
+				s.times.decode(d)
 			case sectionSegments:
 				segments = decodeSegments(d)
 			case sectionKeys:
@@ -177,7 +179,8 @@ func (s *Store) decodeTimers(body []byte) error {
 		return fmt.Errorf("%d bytes of timers", len(body))
 	}
 	for ; len(body) > 0; body = body[16:] {
-		s.timers.add(int64(binary.BigEndian.Uint64(body[8:])), int64(binary.BigEndian.Uint64(body)))
+		deliverAt, q := unpackTimer(int64(binary.BigEndian.Uint64(body[8:])))
+		s.timers.add(deliverAt, int64(binary.BigEndian.Uint64(body)), q)
 	}
 	return nil
 }
@@ -256,16 +259,16 @@ func (s *Store) loadBlocks(marks []segmentMark) error {
 	for _, q := range s.queues.all() {
 		l.byLabel[q.number] = &queueBlocks{queue: q, found: make([]bool, len(q.blocks))}
 	}
-	next := s.blocks.next
+	next, per := s.blocks.next, s.blocks.segmentBlocks
 	for i, m := range marks {
-		if m.start%segmentBlocks != 0 || m.start >= next || i > 0 && m.start != marks[i-1].start+segmentBlocks {
+		if m.start%per != 0 || m.start >= next || i > 0 && m.start != marks[i-1].start+per {
 			return fmt.Errorf("consume queue file %d of %d: %w", m.start, next, ErrCorrupt)
 		}
-		if err := l.open(m, min(next-m.start, segmentBlocks)); err != nil {
+		if err := l.open(m, min(next-m.start, per)); err != nil {
 			return err
 		}
 	}
-	if n := len(marks); n > 0 && marks[n-1].start+segmentBlocks < next || n == 0 && next > 0 {
+	if n := len(marks); n > 0 && marks[n-1].start+per < next || n == 0 && next > 0 {
 		return fmt.Errorf("consume queue files end before block %d: %w", next, ErrCorrupt)
 	}
 	if len(l.bad) > 0 {
@@ -288,7 +291,7 @@ func (l *blockLoader) open(m segmentMark, n uint64) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	seg := &segment{start: m.start, file: f, maxPhys: m.maxPhys}
+	seg := &segment{start: m.start, blocks: b.segmentBlocks, file: f, maxPhys: m.maxPhys}
 	if err != nil {
 		if seg, err = b.create(m.start); err != nil {
 			return err
@@ -299,12 +302,12 @@ func (l *blockLoader) open(m segmentMark, n uint64) error {
 	b.maxPhys = m.maxPhys
 	labels := make([]byte, n*labelBytes)
 	head := make([]byte, segmentHeader)
-	if err := readFull(seg.file, head, 0); err != nil || !bytes.Equal(head, segmentHead(m.start)) {
+	if err := readFull(seg.file, head, 0); err != nil || !bytes.Equal(head, b.segmentHead(m.start)) {
 		if err == nil && string(head[:8]) == segmentMagic && binary.BigEndian.Uint32(head[24:]) == crc32.Checksum(head[:24], castagnoli) &&
 			binary.BigEndian.Uint32(head[8:]) > segmentVersion {
 			return fmt.Errorf("%s: %w", segmentName(m.start), ErrVersion)
 		}
-		if _, err := seg.file.WriteAt(segmentHead(m.start), 0); err != nil {
+		if _, err := seg.file.WriteAt(b.segmentHead(m.start), 0); err != nil {
 			return err
 		}
 		seg.dirty = true
@@ -329,7 +332,7 @@ func (l *blockLoader) open(m segmentMark, n uint64) error {
 // identify reads a block whose label in the file's head is damaged.
 func (l *blockLoader) identify(seg *segment, block uint64) (label, bool) {
 	buf := make([]byte, blockBytes)
-	if readFull(seg.file, buf, segmentBlocksAt+int64(block-seg.start)*blockBytes) != nil {
+	if readFull(seg.file, buf, seg.blockAt(block)) != nil {
 		return label{}, false
 	}
 	return parseLabel(buf, block, buf[labelBytes:])

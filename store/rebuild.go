@@ -14,13 +14,16 @@ type scanner interface {
 	Scan(from int64, fn func(record []byte, offset int64) error) error
 }
 
-var errScanEnd = errors.New("end of scan")
+var (
+	errScanEnd = errors.New("end of scan")
+	errNoScan  = errors.New("the log cannot be scanned")
+)
 
 // scanMessages calls fn for each message in [from, to) of the log that is still there. It is a logScan.
 func (s *Store) scanMessages(from, to int64, fn func(v message.View, pos int64) error) error {
 	log, ok := s.log.(scanner)
 	if !ok {
-		return errors.New("the log cannot be scanned")
+		return errNoScan
 	}
 	err := log.Scan(max(from, s.log.MinOffset()), func(record []byte, offset int64) error {
 		for pos, rest := offset, record; len(rest) > 0; {

@@ -36,6 +36,22 @@ type Options struct {
 	// cannot be applied, or a failed write. The store changes no more after it; readers keep working. It must not call
 	// back into the store but for Err. Nil: only Err tells.
 	Fatal func(err error)
+
+	// For tests: smaller files show their seams sooner. 0: the format's own sizes.
+	segmentBlocks uint64
+	keyRunEntries int
+}
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.segmentBlocks == 0 {
+		o.segmentBlocks = segmentBlocksDefault
+	}
+	if o.keyRunEntries == 0 {
+		o.keyRunEntries = memRunEntriesDefault
+	}
 }
 
 // Errors of the store; match with errors.Is.
@@ -75,6 +91,7 @@ type Store struct {
 	locks    lockTable
 	settings settingTable
 	timers   timerSet
+	times    timeline
 	queues   queueTable
 	blocks   *blockStore
 	keys     *keyIndex
@@ -90,17 +107,14 @@ type Store struct {
 }
 
 func newStore(dir string, log Log, o Options) *Store {
-	logger := o.Logger
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
-	s := &Store{dir: dir, fs: o.FS, log: log, logger: logger, fatal: o.Fatal, blocks: newBlockStore(o.FS, dir, 0)}
-	s.keys = newKeyIndex(o.FS, dir, logger, o.KeyIndex, s.scanMessages, s.fail)
+	s := &Store{dir: dir, fs: o.FS, log: log, logger: o.Logger, fatal: o.Fatal, blocks: newBlockStore(o.FS, dir, o.segmentBlocks)}
+	s.keys = newKeyIndex(dir, o, s.scanMessages, s.fail)
 	s.topics.byName = make(map[string]TopicConfig)
 	s.groups.byName = make(map[string]GroupConfig)
 	s.offsets.byGroup = make(map[string]map[string]topicProgress)
 	s.locks.owners = make(map[lockKey]string)
 	s.settings.byKey = make(map[string]string)
+	s.timers.parked = make(map[parkingQueue]int64)
 	s.queues.byTopic = make(map[string]*topicQueues)
 	s.waits.lists = make(map[QueueID]*waiter)
 	return s
@@ -114,6 +128,7 @@ func Open(dir string, log Log, o Options) (*Store, error) {
 	if o.FS == nil {
 		return nil, errors.New("open store: Options.FS is missing")
 	}
+	o.setDefaults()
 	if err := o.FS.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
