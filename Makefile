@@ -33,7 +33,7 @@ lint: vet format-check
 	$(TOOL) staticcheck ./...
 
 format-check:
-	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); \
+	@unformatted=$$(gofmt -l .); \
 	if [ -n "$$unformatted" ]; then echo "not formatted:"; echo "$$unformatted"; exit 1; fi
 
 ## fuzz: every fuzz target for FUZZTIME each
