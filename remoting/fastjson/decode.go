@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -39,7 +38,7 @@ func Unmarshal(data []byte, v any) error {
 		return fmt.Errorf("fastjson: Unmarshal into %T, want a pointer", v)
 	}
 	d := decoder{
-		scan:    NewScanner(data),
+		scan:    NewScanner(string(data)),
 		plans:   plans{},
 		memory:  memoryBase + memoryFactor*len(data),
 		refWork: refWorkMax,
@@ -86,19 +85,19 @@ func (d *decoder) value(v reflect.Value, m *member, depth int) error {
 		return d.scalar(v, m, text, true)
 	}
 	text, err := d.scan.Literal()
-	if err != nil || string(text) == "null" {
+	if err != nil || text == "null" {
 		return err
 	}
-	return d.scalar(v, m, string(text), false)
+	return d.scalar(v, m, strings.Clone(text), false)
 }
 
+// text takes a string that is to be kept. It is copied, so that a short name does not keep a whole body alive.
 func (d *decoder) text() (string, error) {
-	var b strings.Builder
-	text, err := d.scan.String(&b)
+	text, err := d.scan.String()
 	if err != nil {
 		return "", err
 	}
-	return text, d.charge(uintptr(len(text)))
+	return strings.Clone(text), d.charge(uintptr(len(text)))
 }
 
 func (d *decoder) raw(v reflect.Value, depth int) error {
@@ -107,11 +106,11 @@ func (d *decoder) raw(v reflect.Value, depth int) error {
 	if err := d.scan.Skip(depth); err != nil {
 		return err
 	}
-	text := d.scan.data[from:d.scan.pos]
-	if string(text) == "null" {
+	text := d.scan.text[from:d.scan.pos]
+	if text == "null" {
 		return nil
 	}
-	v.SetBytes(slices.Clone(text))
+	v.SetBytes([]byte(text))
 	return d.charge(uintptr(len(text)))
 }
 
@@ -137,7 +136,7 @@ func (d *decoder) null() bool {
 		return false
 	}
 	before := d.scan
-	if text, err := d.scan.Literal(); err == nil && string(text) == "null" {
+	if text, err := d.scan.Literal(); err == nil && text == "null" {
 		return true
 	}
 	d.scan = before
@@ -312,7 +311,7 @@ func (d *decoder) object(v reflect.Value, depth int) error {
 		var m *member
 		name := ""
 		if d.scan.Peek() == '"' {
-			if name, err = d.text(); err != nil {
+			if name, err = d.scan.String(); err != nil {
 				return err
 			}
 			if i, ok := pl.byName[name]; ok {
@@ -352,7 +351,7 @@ func (d *decoder) table(v reflect.Value, depth int) error {
 		if err := d.key(key, depth); err != nil {
 			return err
 		}
-		step := "." + strings.Trim(string(d.scan.data[from:min(d.scan.pos, from+fieldShown)]), `" `)
+		step := "." + strings.Trim(d.scan.text[from:min(d.scan.pos, from+fieldShown)], `" `)
 		if err := d.scan.Expect(':'); err != nil {
 			return err
 		}
@@ -392,7 +391,7 @@ func (d *decoder) key(k reflect.Value, depth int) error {
 		return err
 	}
 	outer := d.scan
-	d.scan = NewScanner([]byte(text))
+	d.scan = NewScanner(text)
 	err = d.value(k, nil, depth+1)
 	if err == nil {
 		err = d.scan.End()

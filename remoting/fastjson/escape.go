@@ -62,12 +62,13 @@ func appendEscape(dst []byte, r rune) []byte {
 }
 
 // unhex returns the value of four hex digits.
-func unhex(s []byte) (rune, bool) {
+func unhex(s string) (rune, bool) {
 	if len(s) < 4 {
 		return 0, false
 	}
 	var r rune
-	for _, c := range s[:4] {
+	for i := range 4 {
+		c := s[i]
 		switch {
 		case c >= '0' && c <= '9':
 			c -= '0'

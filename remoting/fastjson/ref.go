@@ -1,7 +1,6 @@
 package fastjson
 
 import (
-	"bytes"
 	"reflect"
 	"strconv"
 	"strings"
@@ -14,14 +13,14 @@ const refWorkMax = 32 << 20
 func (d *decoder) reference() (path string, ok bool) {
 	d.scan.Take('{')
 	const name = `"$ref"`
-	if d.scan.Peek() != '"' || !bytes.HasPrefix(d.scan.data[d.scan.pos:], []byte(name)) {
+	if d.scan.Peek() != '"' || !strings.HasPrefix(d.scan.text[d.scan.pos:], name) {
 		return "", false
 	}
 	d.scan.pos += len(name)
 	if !d.scan.Take(':') || d.scan.Peek() != '"' {
 		return "", false
 	}
-	path, err := d.text()
+	path, err := d.scan.String()
 	return path, err == nil && d.scan.Take('}')
 }
 
@@ -82,14 +81,11 @@ func (d *decoder) enterObject(step string) (bool, error) {
 		var err error
 		switch d.scan.Peek() {
 		case '"':
-			var b strings.Builder
-			name, err = d.scan.String(&b)
+			name, err = d.scan.String()
 		case '{':
 			err = d.scan.Skip(0)
 		default:
-			var text []byte
-			text, err = d.scan.Literal()
-			name = string(text)
+			name, err = d.scan.Literal()
 		}
 		if err == nil {
 			err = d.scan.Expect(':')

@@ -1,7 +1,6 @@
 package fastjson
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"unicode/utf16"
@@ -19,14 +18,14 @@ type SyntaxError struct {
 func (e *SyntaxError) Error() string { return fmt.Sprintf("fastjson: %s at byte %d", e.Msg, e.Offset) }
 
 // Scanner takes JSON text apart token by token without building a tree. It is the reading half of the header codec
-// and of Unmarshal. It allocates nothing of its own; text goes to the builder the caller hands in.
+// and of Unmarshal.
 type Scanner struct {
-	data []byte
+	text string
 	pos  int
 }
 
-// NewScanner returns a scanner at the start of data, which it never changes.
-func NewScanner(data []byte) Scanner { return Scanner{data: data} }
+// NewScanner returns a scanner at the start of text.
+func NewScanner(text string) Scanner { return Scanner{text: text} }
 
 // Pos returns the offset of the next byte.
 func (s *Scanner) Pos() int { return s.pos }
@@ -38,8 +37,8 @@ func (s *Scanner) Fail(format string, args ...any) error {
 
 // Peek skips white space and returns the byte that follows without taking it, 0 at the end of the text.
 func (s *Scanner) Peek() byte {
-	for s.pos < len(s.data) {
-		switch c := s.data[s.pos]; c {
+	for s.pos < len(s.text) {
+		switch c := s.text[s.pos]; c {
 		case ' ', '\t', '\n', '\r', '\f', '\b':
 			s.pos++
 		default:
@@ -51,6 +50,14 @@ func (s *Scanner) Peek() byte {
 
 // Take skips white space and takes c if it comes next.
 func (s *Scanner) Take(c byte) bool {
+	if s.pos < len(s.text) && s.text[s.pos] == c { // what compact text always has
+		s.pos++
+		return true
+	}
+	return s.takeAfterSpace(c)
+}
+
+func (s *Scanner) takeAfterSpace(c byte) bool {
 	if s.Peek() != c {
 		return false
 	}
@@ -68,7 +75,7 @@ func (s *Scanner) Expect(c byte) error {
 
 // End fails unless only white space is left.
 func (s *Scanner) End() error {
-	if s.Peek(); s.pos < len(s.data) {
+	if s.Peek(); s.pos < len(s.text) {
 		return s.Fail("text goes on after its value")
 	}
 	return nil
@@ -86,43 +93,61 @@ func (s *Scanner) More(end byte) (bool, error) {
 	return false, s.Fail("want ',' or %q", end)
 }
 
-// String takes a quoted string, appends its characters to b and returns what was appended. They are never more bytes
-// than the text has, so a builder grown by the length of the text once holds all its strings without allocating
-// again. Half a surrogate pair becomes U+FFFD; bytes that are not UTF-8 are kept.
-func (s *Scanner) String(b *strings.Builder) (string, error) {
+// String takes a quoted string and returns its characters: a part of the scanner's text if there are no escapes in it,
+// else a string of its own. Half a surrogate pair becomes U+FFFD; bytes that are not UTF-8 are kept.
+func (s *Scanner) String() (string, error) {
 	if err := s.Expect('"'); err != nil {
 		return "", err
 	}
-	start := b.Len()
-	for {
-		from := s.pos
-		for s.pos < len(s.data) {
-			c := s.data[s.pos]
-			if c == '"' || c == '\\' {
-				break
-			}
-			s.pos++
+	rest := s.text[s.pos:]
+	for i := range len(rest) {
+		if rest[i] == '"' {
+			s.pos += i + 1
+			return rest[:i], nil
 		}
-		b.Write(s.data[from:s.pos])
-		if s.pos == len(s.data) {
-			return "", s.Fail("string does not end")
-		}
-		s.pos++
-		if s.data[s.pos-1] == '"' {
-			return b.String()[start:], nil
-		}
-		if err := s.escape(b); err != nil {
-			return "", err
+		if rest[i] == '\\' {
+			break
 		}
 	}
+	return s.unescape()
 }
 
-// escape takes what follows a backslash.
-func (s *Scanner) escape(b *strings.Builder) error {
-	if s.pos == len(s.data) {
-		return s.Fail("string does not end")
+// unescape takes the rest of a string that has escapes in it.
+func (s *Scanner) unescape() (string, error) {
+	end := s.pos
+	for end < len(s.text) && s.text[end] != '"' {
+		if s.text[end] == '\\' {
+			end++
+		}
+		end++
 	}
-	c := s.data[s.pos]
+	if end >= len(s.text) {
+		s.pos = len(s.text)
+		return "", s.Fail("string does not end")
+	}
+	var b strings.Builder
+	b.Grow(end - s.pos) // characters are never more bytes than their escapes
+	for s.pos < end {
+		plain := strings.IndexByte(s.text[s.pos:end], '\\')
+		if plain < 0 {
+			plain = end - s.pos
+		}
+		b.WriteString(s.text[s.pos : s.pos+plain])
+		s.pos += plain
+		if s.pos < end {
+			s.pos++
+			if err := s.escape(&b); err != nil {
+				return "", err
+			}
+		}
+	}
+	s.pos++
+	return b.String(), nil
+}
+
+// escape takes what follows a backslash, at least one byte and the closing quote.
+func (s *Scanner) escape(b *strings.Builder) error {
+	c := s.text[s.pos]
 	s.pos++
 	switch c {
 	case '"', '\\', '/', '\'':
@@ -140,7 +165,7 @@ func (s *Scanner) escape(b *strings.Builder) error {
 	case 'r':
 		b.WriteByte('\r')
 	case 'u':
-		r, ok := unhex(s.data[s.pos:])
+		r, ok := unhex(s.text[s.pos:])
 		if !ok {
 			return s.Fail(`want four hex digits after \u`)
 		}
@@ -158,7 +183,7 @@ func (s *Scanner) pair(r rune) rune {
 	if !utf16.IsSurrogate(r) {
 		return r
 	}
-	if rest := s.data[s.pos:]; len(rest) >= 6 && rest[0] == '\\' && rest[1] == 'u' {
+	if rest := s.text[s.pos:]; len(rest) >= 6 && rest[0] == '\\' && rest[1] == 'u' {
 		if low, ok := unhex(rest[2:]); ok {
 			if full := utf16.DecodeRune(r, low); full != '\uFFFD' {
 				s.pos += 6
@@ -169,17 +194,17 @@ func (s *Scanner) pair(r rune) rune {
 	return '\uFFFD'
 }
 
-// Literal takes a number, true, false or null and returns its text, which aliases the input.
-func (s *Scanner) Literal() ([]byte, error) {
+// Literal takes a number, true, false or null and returns its text, a part of the scanner's.
+func (s *Scanner) Literal() (string, error) {
 	s.Peek()
 	from := s.pos
-	for s.pos < len(s.data) && isLiteralByte(s.data[s.pos]) {
+	for s.pos < len(s.text) && isLiteralByte(s.text[s.pos]) {
 		s.pos++
 	}
-	text := s.data[from:s.pos]
+	text := s.text[from:s.pos]
 	if !isLiteral(text) {
 		s.pos = from
-		return nil, s.Fail("want a value")
+		return "", s.Fail("want a value")
 	}
 	return text, nil
 }
@@ -188,35 +213,32 @@ func isLiteralByte(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '+' || c == '.'
 }
 
-func isLiteral(text []byte) bool {
-	switch string(text) {
+func isLiteral(text string) bool {
+	switch text {
 	case "true", "false", "null":
 		return true
 	}
-	rest := digits(bytes.TrimPrefix(text, []byte("-")))
-	if rest != nil && len(rest) > 0 && rest[0] == '.' {
-		rest = digits(rest[1:])
+	rest, ok := digits(strings.TrimPrefix(text, "-"))
+	if ok && strings.HasPrefix(rest, ".") {
+		rest, ok = digits(rest[1:])
 	}
-	if rest != nil && len(rest) > 0 && (rest[0] == 'e' || rest[0] == 'E') {
+	if ok && rest != "" && (rest[0] == 'e' || rest[0] == 'E') {
 		rest = rest[1:]
-		if len(rest) > 0 && (rest[0] == '+' || rest[0] == '-') {
+		if rest != "" && (rest[0] == '+' || rest[0] == '-') {
 			rest = rest[1:]
 		}
-		rest = digits(rest)
+		rest, ok = digits(rest)
 	}
-	return rest != nil && len(rest) == 0
+	return ok && rest == ""
 }
 
-// digits returns what follows the digits at the start of text, nil if there are none.
-func digits(text []byte) []byte {
+// digits cuts the digits off the start of text, of which there must be one.
+func digits(text string) (rest string, ok bool) {
 	n := 0
 	for n < len(text) && text[n] >= '0' && text[n] <= '9' {
 		n++
 	}
-	if n == 0 {
-		return nil
-	}
-	return text[n:]
+	return text[n:], n > 0
 }
 
 // Skip takes a value of any kind and drops it. depth is how many values enclose it.
@@ -277,17 +299,15 @@ func (s *Scanner) skipArray(depth int) error {
 }
 
 func (s *Scanner) skipString() error {
-	s.pos++
-	for s.pos < len(s.data) {
-		switch s.data[s.pos] {
+	for s.pos++; s.pos < len(s.text); s.pos++ {
+		switch s.text[s.pos] {
 		case '"':
 			s.pos++
 			return nil
 		case '\\':
 			s.pos++
 		}
-		s.pos++
 	}
-	s.pos = len(s.data)
+	s.pos = len(s.text)
 	return s.Fail("string does not end")
 }

@@ -325,3 +325,36 @@ func missing(want, got any, path string) []string {
 		return nil
 	}
 }
+
+// benchRoute is the route of a topic on eight broker groups of two replicas.
+func benchRoute() *TopicRouteData {
+	route := &TopicRouteData{FilterServerTable: map[string][]string{}}
+	for i := range 8 {
+		name := fmt.Sprintf("broker-%d", i)
+		route.QueueDatas = append(route.QueueDatas, QueueData{BrokerName: name, ReadQueueNums: 8, WriteQueueNums: 8, Perm: 6})
+		route.BrokerDatas = append(route.BrokerDatas, BrokerData{Cluster: "DefaultCluster", BrokerName: name,
+			BrokerAddrs: map[int64]string{0: "192.168.100.1:10911", 1: "192.168.100.2:10911"}})
+	}
+	return route
+}
+
+func BenchmarkEncodeRoute(b *testing.B) {
+	route := benchRoute()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := EncodeBody(route); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDecodeHeartbeat(b *testing.B) {
+	text := []byte(goldenBodies()["HeartbeatData"].text)
+	b.ReportAllocs()
+	for b.Loop() {
+		var heartbeat HeartbeatData
+		if err := DecodeBody(text, &heartbeat); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -58,8 +58,9 @@ func AppendFrameHead(dst []byte, c *Command) ([]byte, error) {
 }
 
 // DecodeFrame reads a whole frame, given without its length word, into c, and sets every member of c. The
-// capacity of c.Ext is used again. c.Body aliases frame; strings do not, but all of one header share one
-// allocation, so strings.Clone what is to be kept for long. After an error c holds nothing of use.
+// capacity of c.Ext is used again. c.Body aliases frame; strings do not, but most of one header are parts
+// of one copy of it, so strings.Clone what is to be kept for long. Absent and empty ext fields look alike.
+// After an error c holds nothing of use.
 func DecodeFrame(frame []byte, c *Command) error {
 	if len(frame) < 4 || len(frame) > MaxFrame-4 {
 		return ErrFrameSize

@@ -328,9 +328,10 @@ func sendResponse(codec Codec) *Command {
 	return c
 }
 
-// The send path lives on these: one allocation for the text of a header, none for writing one.
+// The send path lives on these: one allocation for the text of a header and one for a value with escapes (in JSON the
+// properties always have some), none for writing a header.
 func TestHotPathAllocations(t *testing.T) {
-	for _, codec := range []Codec{CodecJSON, CodecBinary} {
+	for codec, allowed := range map[Codec]float64{CodecJSON: 2, CodecBinary: 1} {
 		frame := sendFrame(t, codec)[4:]
 		var c Command
 		var h SendMessageRequestHeaderV2
@@ -338,8 +339,8 @@ func TestHotPathAllocations(t *testing.T) {
 			if DecodeFrame(frame, &c) != nil || h.Decode(c.Ext) != nil {
 				t.Fatal("cannot read")
 			}
-		}); n > 1 {
-			t.Errorf("codec %d: reading a send takes %v allocations, want 1", codec, n)
+		}); n > allowed {
+			t.Errorf("codec %d: reading a send takes %v allocations, want %v", codec, n, allowed)
 		}
 		resp := sendResponse(codec)
 		buf := make([]byte, 0, 1024)

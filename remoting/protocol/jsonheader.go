@@ -3,7 +3,6 @@ package protocol
 import (
 	"fmt"
 	"strconv"
-	"strings"
 
 	"rmq/remoting/fastjson"
 )
@@ -39,15 +38,13 @@ func appendJSONHeader(dst []byte, c *Command) []byte {
 	return append(dst, '}')
 }
 
-// jsonHeader reads one JSON header. All text goes into one builder, grown once.
+// jsonHeader reads one JSON header. Strings without escapes are parts of one copy of the header's text.
 type jsonHeader struct {
 	scan fastjson.Scanner
-	text strings.Builder
 }
 
 func decodeJSONHeader(header []byte, c *Command) error {
-	h := jsonHeader{scan: fastjson.NewScanner(header)}
-	h.text.Grow(len(header))
+	h := jsonHeader{scan: fastjson.NewScanner(string(header))}
 	if err := h.scan.Expect('{'); err != nil {
 		return err
 	}
@@ -67,7 +64,7 @@ func decodeJSONHeader(header []byte, c *Command) error {
 }
 
 func (h *jsonHeader) key() (string, error) {
-	key, err := h.scan.String(&h.text)
+	key, err := h.scan.String()
 	if err != nil {
 		return "", err
 	}
@@ -100,18 +97,16 @@ func (h *jsonHeader) member(key string, c *Command) (err error) {
 func (h *jsonHeader) value(key string) (text string, ok bool, err error) {
 	switch h.scan.Peek() {
 	case '"':
-		text, err = h.scan.String(&h.text)
+		text, err = h.scan.String()
 		return text, err == nil, err
 	case '{', '[':
 		return "", false, h.scan.Fail("%q holds an object or array", key)
 	}
-	raw, err := h.scan.Literal()
-	if err != nil || string(raw) == "null" {
+	text, err = h.scan.Literal()
+	if err != nil || text == "null" {
 		return "", false, err
 	}
-	start := h.text.Len()
-	h.text.Write(raw)
-	return h.text.String()[start:], true, nil
+	return text, true, nil
 }
 
 func (h *jsonHeader) int32(key string, to *int32) error {
@@ -144,7 +139,7 @@ func (h *jsonHeader) language(key string, c *Command) error {
 
 func (h *jsonHeader) ext(c *Command) error {
 	if h.scan.Peek() != '{' {
-		if raw, err := h.scan.Literal(); err != nil || string(raw) != "null" {
+		if raw, err := h.scan.Literal(); err != nil || raw != "null" {
 			return h.scan.Fail("extFields is no object")
 		}
 		return nil
