@@ -288,3 +288,52 @@ func TestReferencesAreBounded(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestScannerReadsEveryEscape(t *testing.T) {
+	for text, want := range map[string]string{
+		`"\"\\\/\'\b\t\n\v\f\r"`: "\"\\/'\b\t\n\v\f\r",
+		`"\u00e9\u00E9\u20aC"`:   "éé€",
+		`"\ud83d\ude00"`:         "😀",
+		`"\ud83d"`:               "\uFFFD",
+		`"\ud83dx"`:              "\uFFFDx",
+		`"\ud83d\u0041"`:         "\uFFFDA",
+		`"\ude00\ud83d"`:         "\uFFFD\uFFFD",
+		`"\ud83d\uzzzz"`:         "",
+		`"\u12"`:                 "",
+		`"\u"`:                   "",
+		`"\x"`:                   "",
+		`"\"`:                    "",
+		`"\`:                     "",
+		`"`:                      "",
+		``:                       "",
+		`x`:                      "",
+	} {
+		scan := NewScanner(text)
+		got, err := scan.String()
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
+func TestReferencesIntoArraysAndOddKeys(t *testing.T) {
+	type body struct {
+		List  []map[string]int64 `json:"list"`
+		ByID  map[int64][]int32  `json:"byId"`
+		First map[string]int64   `json:"first"`
+		IDs   []int32            `json:"ids"`
+		Other []int32            `json:"other"`
+	}
+	var b body
+	text := `{"list":[{"a":1},{"b":2}],"byId":{{"x":1}:[9],7:[5,6]},"first":{"$ref":"$.list[1]"},"ids":{"$ref":"$.byId[7]"},"other":{"$ref":"$.list[0].a.b"}}`
+	err := Unmarshal([]byte(text), &b)
+	var value *ValueError // an object is no int64 key
+	if !errors.As(err, &value) {
+		t.Fatalf("error %v", err)
+	}
+	b = body{}
+	text = strings.Replace(text, `{"x":1}:[9],`, "", 1)
+	if err := Unmarshal([]byte(text), &b); err != nil || b.First["b"] != 2 || len(b.IDs) != 2 || b.IDs[1] != 6 || b.Other != nil {
+		t.Errorf("read %+v, %v", b, err)
+	}
+}

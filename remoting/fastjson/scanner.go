@@ -27,9 +27,6 @@ type Scanner struct {
 // NewScanner returns a scanner at the start of text.
 func NewScanner(text string) Scanner { return Scanner{text: text} }
 
-// Pos returns the offset of the next byte.
-func (s *Scanner) Pos() int { return s.pos }
-
 // Fail returns a SyntaxError at the current position.
 func (s *Scanner) Fail(format string, args ...any) error {
 	return &SyntaxError{Offset: s.pos, Msg: fmt.Sprintf(format, args...)}

@@ -145,7 +145,7 @@ func quoteKeys(s string) string {
 
 func TestBodiesAreWrittenAsApacheWritesThem(t *testing.T) {
 	for name, g := range goldenBodies() {
-		write := fastjson.Marshal
+		write := EncodeBody
 		if g.legacy {
 			write = fastjson.MarshalLegacy
 		}

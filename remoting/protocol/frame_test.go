@@ -400,3 +400,14 @@ func BenchmarkAppendString(b *testing.B) {
 		buf = fastjson.AppendString(buf[:0], text)
 	}
 }
+
+func TestMarkOneway(t *testing.T) {
+	c := NewRequest(NotifyConsumerIdsChanged, &NotifyConsumerIdsChangedRequestHeader{ConsumerGroup: "g"})
+	if c.IsOneway() {
+		t.Error("a new request is oneway")
+	}
+	c.MarkOneway()
+	if !c.IsOneway() || c.IsResponse() {
+		t.Errorf("flag %d", c.Flag)
+	}
+}

@@ -65,6 +65,8 @@ func TestTableMistakesAreNamed(t *testing.T) {
 		"header H\n\ta A string maybe":             `line 2: field a has rule "maybe"`,
 		"header H\n\ta A string =\n\ta B string =": "has field a (B) twice",
 		"header H\n\ta A string =\n\tb A string =": "has field b (A) twice",
+		"group G\n\ta A int32 =0":                  "group G has the number a",
+		"header H":                                 "no request names header H",
 		"header H G":                               "includes G",
 		"header H\nheader H":                       "H is defined twice",
 		"header":                                   "line 1: header line has 1 words",

@@ -30,6 +30,7 @@ func generate(text []byte) (map[string][]byte, error) {
 // writer collects Go source.
 type writer struct{ bytes.Buffer }
 
+// line appends a line.
 func (w *writer) line(pattern string, args ...any) { fmt.Fprintf(w, pattern+"\n", args...) }
 
 func newFile() *writer {
@@ -82,7 +83,6 @@ func headersFile(t *table) []byte {
 		w.line("// %s are the ext fields that many headers share.", g.name)
 		structType(w, g)
 		groupDecode(w, g)
-		groupDigits(w, g)
 		groupAppend(w, g)
 	}
 	for _, h := range t.headers {
@@ -240,15 +240,6 @@ func condition(f field) string {
 		return "h." + f.name + " != " + zero(f.typ)
 	default:
 		return ""
-	}
-}
-
-// groupDigits is there so that a header can size its buffer; groups hold no numbers today.
-func groupDigits(w *writer, g header) {
-	for _, f := range g.fields {
-		if isNumber(f) {
-			panic("group " + g.name + " has a number: teach the generator to format it")
-		}
 	}
 }
 

@@ -191,9 +191,16 @@ func parseField(words []string, doc string) (field, error) {
 
 // check looks at what no single line shows.
 func (t *table) check() error {
-	known := map[string]bool{}
+	for _, g := range t.groups {
+		for _, f := range g.fields {
+			if isNumber(f) {
+				return fmt.Errorf("group %s has the number %s: the generator cannot write numbers of groups", g.name, f.wire)
+			}
+		}
+	}
+	used := map[string]bool{}
 	for _, h := range t.headers {
-		known[h.name] = true
+		used[h.name] = false
 		seen := map[string]bool{}
 		for _, f := range h.fields {
 			if seen[f.wire] || seen["go "+f.name] {
@@ -212,9 +219,18 @@ func (t *table) check() error {
 		}
 		values[c.value] = true
 		for _, name := range []string{c.request, c.response} {
-			if name != "" && !known[name] {
+			if name == "" {
+				continue
+			}
+			if _, known := used[name]; !known {
 				return fmt.Errorf("request %s names header %s, which is not there", c.wire, name)
 			}
+			used[name] = true
+		}
+	}
+	for _, h := range t.headers {
+		if !used[h.name] {
+			return fmt.Errorf("no request names header %s", h.name)
 		}
 	}
 	return nil
