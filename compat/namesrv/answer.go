@@ -13,11 +13,6 @@ import (
 // bodyBytesMax is what fits into a frame beside its header.
 const bodyBytesMax = protocol.MaxFrame - 64<<10
 
-// header is a request header that can be read.
-type header interface {
-	Decode(protocol.Fields) error
-}
-
 func success(r *remoting.Request) *protocol.Command {
 	return protocol.NewResponse(r.Cmd, protocol.Success, "")
 }

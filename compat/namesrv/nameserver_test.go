@@ -95,9 +95,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
 		}
-		select { // no sleep: just let others run
-		case <-time.After(time.Millisecond):
-		}
+		<-time.After(time.Millisecond)
 	}
 }
 
