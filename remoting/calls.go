@@ -37,7 +37,7 @@ type call struct {
 }
 
 // end hands the answer over. A command given to it belongs to the callee (done: until it returns).
-func (c *call) end(cmd *protocol.Command, err error) {
+func (c call) end(cmd *protocol.Command, err error) {
 	if c.done != nil {
 		c.done(cmd, err)
 		return
@@ -50,12 +50,12 @@ type calls struct {
 	mu      sync.Mutex
 	max     int
 	opaque  int32
-	pending map[int32]*call
+	pending map[int32]call
 	closed  bool
 }
 
 // add enters c and returns the opaque to send it with.
-func (s *calls) add(c *call) (int32, error) {
+func (s *calls) add(c call) (int32, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -65,7 +65,7 @@ func (s *calls) add(c *call) (int32, error) {
 		return 0, ErrBacklog
 	}
 	if s.pending == nil {
-		s.pending = make(map[int32]*call)
+		s.pending = make(map[int32]call)
 	}
 	for {
 		s.opaque++
@@ -85,22 +85,22 @@ func (s *calls) nextOpaque() int32 {
 	return s.opaque
 }
 
-// take removes and returns the call of opaque, nil if there is none (any more).
-func (s *calls) take(opaque int32) *call {
+// take removes and returns the call of opaque, if it is still there.
+func (s *calls) take(opaque int32) (call, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.pending[opaque]
-	if c != nil {
+	c, ok := s.pending[opaque]
+	if ok {
 		delete(s.pending, opaque)
 	}
-	return c
+	return c, ok
 }
 
 // expired removes and returns the calls whose deadline is not after now.
-func (s *calls) expired(now time.Time) []*call {
+func (s *calls) expired(now time.Time) []call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var late []*call
+	var late []call
 	for opaque, c := range s.pending {
 		if !c.deadline.IsZero() && !c.deadline.After(now) {
 			late = append(late, c)
@@ -111,7 +111,7 @@ func (s *calls) expired(now time.Time) []*call {
 }
 
 // close refuses further calls and returns those that wait.
-func (s *calls) close() map[int32]*call {
+func (s *calls) close() map[int32]call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	pending := s.pending

@@ -133,13 +133,13 @@ func (c *Conn) Call(ctx context.Context, cmd *protocol.Command) (*protocol.Comma
 	if err := c.awaitRoom(ctx, cmd); err != nil {
 		return nil, err
 	}
-	// On every way out nobody else holds w any more, so it can serve again.
-	w, ok := c.host.waiters.Get().(*call)
+	// On every way out nobody else holds the channel any more, so it can serve again.
+	ch, ok := c.host.waiters.Get().(chan answer)
 	if !ok {
-		w = &call{ch: make(chan answer, 1)}
+		ch = make(chan answer, 1)
 	}
-	defer c.host.waiters.Put(w)
-	w.deadline = time.Time{}
+	defer c.host.waiters.Put(ch)
+	w := call{ch: ch}
 	if _, ok := ctx.Deadline(); !ok {
 		w.deadline = time.Now().Add(c.host.callTimeout)
 	}
@@ -152,7 +152,7 @@ func (c *Conn) Call(ctx context.Context, cmd *protocol.Command) (*protocol.Comma
 		return a.cmd, a.err
 	case <-ctx.Done():
 	}
-	if c.calls.take(opaque) == nil {
+	if _, waits := c.calls.take(opaque); !waits {
 		a := <-w.ch // on its way
 		return a.cmd, a.err
 	}
@@ -168,13 +168,13 @@ func (c *Conn) Call(ctx context.Context, cmd *protocol.Command) (*protocol.Comma
 // body are valid only until done returns; Clone keeps one. A deadline is met to within a fraction of a second; with the zero
 // time there is none but the connection's end.
 func (c *Conn) CallAsync(cmd *protocol.Command, deadline time.Time, done func(*protocol.Command, error)) {
-	if _, err := c.send(&call{deadline: deadline, done: done}, cmd); err != nil {
+	if _, err := c.send(call{deadline: deadline, done: done}, cmd); err != nil {
 		done(nil, err)
 	}
 }
 
 // send enters w and queues cmd. After an error w is not and will not be ended.
-func (c *Conn) send(w *call, cmd *protocol.Command) (int32, error) {
+func (c *Conn) send(w call, cmd *protocol.Command) (int32, error) {
 	opaque, err := c.calls.add(w)
 	if err != nil {
 		return 0, err
@@ -182,8 +182,10 @@ func (c *Conn) send(w *call, cmd *protocol.Command) (int32, error) {
 	out := *cmd
 	out.Opaque = opaque
 	c.choose(&out)
-	if err := c.out.request(&out); err != nil && c.calls.take(opaque) != nil {
-		return 0, err
+	if err := c.out.request(&out); err != nil {
+		if _, waits := c.calls.take(opaque); waits {
+			return 0, err
+		}
 	}
 	return opaque, nil
 }
@@ -303,8 +305,13 @@ func (c *Conn) serve() {
 	c.hooks, c.gone = nil, true
 	c.mu.Unlock()
 	for _, f := range hooks {
-		f()
+		c.runHook(f)
 	}
+}
+
+func (c *Conn) runHook(f func()) {
+	defer c.outlive("close hook", 0)
+	f()
 }
 
 // part ends a conversation politely: the last bytes leave, the peer is told that no more will come, and what it
@@ -372,19 +379,14 @@ func (c *Conn) active() {
 	}
 }
 
-// write hands pieces to the kernel. Without wait it takes what goes without blocking; only with a socket.
+// write hands pieces to the kernel, maybe not all of them. Without wait it takes what goes without blocking; that
+// is for sockets only.
 func (c *Conn) write(pieces [][]byte, wait bool) (n int, err error) {
 	if c.sock != nil {
 		n, err = c.sock.write(pieces, wait)
 	} else {
-		for _, p := range pieces {
-			var m int
-			m, err = c.nc.Write(p)
-			n += m
-			if err != nil {
-				break
-			}
-		}
+		// Little at a time, so that the watch goroutine sees progress.
+		n, err = c.nc.Write(pieces[0][:min(len(pieces[0]), scratchSize)])
 	}
 	c.host.count.bytesOut.Add(uint64(n))
 	return n, err

@@ -15,24 +15,29 @@ import (
 func (c *Conn) read() error {
 	if c.greet != nil {
 		if err := c.greet(c); err != nil {
-			return err
+			return c.stopped(err)
 		}
 	}
 	for {
 		if err := c.process(time.Now()); err != nil {
 			return err
 		}
-		err := c.fill()
-		if c.stopping.Load() != stopNot && errors.Is(err, os.ErrDeadlineExceeded) {
-			if c.drained() {
-				return errStopped
-			}
+		err := c.stopped(c.fill())
+		if errors.Is(err, errStopped) && !c.drained() {
 			continue
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// stopped turns the error of a wait that interrupt cut short into errStopped.
+func (c *Conn) stopped(err error) error {
+	if c.stopping.Load() != stopNot && errors.Is(err, os.ErrDeadlineExceeded) {
+		return errStopped
+	}
+	return err
 }
 
 // process handles all frames that are whole. Answers given meanwhile leave together.
@@ -112,8 +117,8 @@ func (c *Conn) left() {
 
 // deliver hands the answer in c.cmd to the call that waits for it; a late one is dropped.
 func (c *Conn) deliver() {
-	w := c.calls.take(c.cmd.Opaque)
-	if w == nil {
+	w, ok := c.calls.take(c.cmd.Opaque)
+	if !ok {
 		return
 	}
 	if w.done != nil {
@@ -131,14 +136,17 @@ func (c *Conn) handOver() *protocol.Command {
 	return cmd
 }
 
-// end ends w and outlives a panic of its callback.
-func (c *Conn) end(w *call, cmd *protocol.Command, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.host.log.Error("callback panicked", "peer", c.remote, "panic", p, "stack", string(debug.Stack()))
-		}
-	}()
+// end ends w.
+func (c *Conn) end(w call, cmd *protocol.Command, err error) {
+	defer c.outlive("callback", 0)
 	w.end(cmd, err)
+}
+
+// outlive, when deferred, keeps a panic in code that was handed in, which is a bug there, from ending the process.
+func (c *Conn) outlive(what string, code int32) {
+	if p := recover(); p != nil {
+		c.host.log.Error("panic in a "+what, "code", code, "peer", c.remote, "panic", p, "stack", string(debug.Stack()))
+	}
 }
 
 // serveRequest admits the request in c.cmd and has its handler run.

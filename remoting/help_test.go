@@ -41,7 +41,7 @@ type fixture struct {
 func newFixture(t *testing.T, change func(*ServerOptions, *fixture)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, mux: NewMux(), held: make(chan *Request, 1<<12), class: &Class{Name: "hold", Limit: 1 << 12}}
-	o := ServerOptions{Addrs: []string{"127.0.0.1:0"}, Mux: f.mux, Logger: slog.New(slog.NewTextHandler(logWriter{t}, nil))}
+	o := ServerOptions{Addrs: []string{"127.0.0.1:0"}, Mux: f.mux, Logger: slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	if change != nil {
 		change(&o, f)
 	}

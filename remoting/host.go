@@ -24,7 +24,7 @@ type host struct {
 	tick             time.Duration // of watch
 
 	pool     pool
-	waiters  sync.Pool // of *call with a channel
+	waiters  sync.Pool // of chan answer, for Call
 	inbound  budget
 	outbound atomic.Int64 // bytes that wait for peers which do not keep up
 	count    counters

@@ -1,7 +1,6 @@
 package remoting
 
 import (
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -44,7 +43,7 @@ func (r *Request) Reply(resp *protocol.Command) { r.answer(resp, nil, nil) }
 func (r *Request) ReplyBuffer(resp *protocol.Command, release func()) { r.answer(resp, release, nil) }
 
 // Done ends the request without an answer, as oneway requests and some others want it.
-func (r *Request) Done() { r.leave() }
+func (r *Request) Done() { r.leave(r.state.Swap(requestDone)) }
 
 // Park says that the request now waits for an event, as a long poll does. It keeps its class slot, but counts no
 // longer against the requests its connection may have in flight: those stop the connection from being read, and
@@ -65,37 +64,41 @@ func (r *Request) Detach() *Request {
 }
 
 func (r *Request) answer(resp *protocol.Command, release func(), b *Batch) {
-	if !r.leave() || r.oneway {
+	was := r.state.Swap(requestDone)
+	if was == requestDone || r.oneway {
 		if release != nil {
 			release()
 		}
-		return
+	} else {
+		out := *resp
+		out.Opaque, out.Codec = r.opaque, r.codec
+		out.Flag = 1
+		r.Conn.answer(&out, release, b)
 	}
-	out := *resp
-	out.Opaque, out.Codec = r.opaque, r.codec
-	out.Flag = 1
-	r.Conn.answer(&out, release, b)
+	// Only now: a connection that is being closed waits for its last request, and then for what is queued.
+	r.leave(was)
 }
 
-// leave gives the slots back, once, and reports whether it did.
-func (r *Request) leave() bool {
-	switch r.state.Swap(requestDone) {
-	case requestDone:
-		return false
-	case requestOpen:
+// leave gives the slots of a request back that was open or parked until now.
+func (r *Request) leave(was uint32) {
+	if was == requestDone {
+		return
+	}
+	if was == requestOpen {
 		r.Conn.left()
 	}
 	r.class.leave()
-	return true
 }
 
-// run calls the handler. A panic there, which is a bug, costs one SYSTEM_ERROR and not the process.
+// run calls the handler. A panic there costs one SYSTEM_ERROR.
 func (r *Request) run(h HandlerFunc) {
+	returned := false
 	defer func() {
-		if p := recover(); p != nil {
-			r.Conn.host.log.Error("handler panicked", "code", r.code, "peer", r.Conn.remote, "panic", p, "stack", string(debug.Stack()))
+		if !returned {
 			r.Reply(&protocol.Command{Code: protocol.SystemError, Version: protocol.MQVersion, Remark: "internal error", Ext: protocol.Fields{}})
 		}
 	}()
+	defer r.Conn.outlive("handler", r.code)
 	h(r)
+	returned = true
 }
