@@ -70,19 +70,34 @@ func (l *Log) flushBehind() error {
 	return nil
 }
 
-// SetFlush changes the flush mode. A switch to SyncFlush takes effect with the next entry, whose fsync covers all before it.
+// SetFlush changes the flush mode. A switch to SyncFlush takes effect with the next entry, whose fsync covers all before it. The
+// record of the mode, which the next start after a power cut goes by, is never stricter than what was done.
 func (l *Log) SetFlush(m FlushMode) {
-	w := &l.w
-	w.mu.Lock()
-	changed := w.flush != m
-	w.flush = m
-	w.mu.Unlock()
+	l.switching.Lock()
+	defer l.switching.Unlock()
+	l.w.mu.Lock()
+	changed := l.w.flush != m
+	if changed && m == SyncFlush {
+		l.w.flush = m
+	}
+	l.w.mu.Unlock()
 	if !changed {
 		return
 	}
-	if err := saveRun(l.fs, l.dir, runState{BootID: l.bootID, Flush: m.String()}); err != nil {
-		l.log.Warn("flush mode not recorded", "error", err)
+	var err error
+	if m == SyncFlush {
+		err = l.flushBehind()
 	}
+	if err == nil {
+		err = l.saveRun(func(run *runState) { run.Flush = m.String() })
+	}
+	if err != nil {
+		l.fail(err)
+		return
+	}
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	l.w.flush = m
 }
 
 // String returns the word that is kept in runFile.

@@ -40,6 +40,9 @@ type runState struct {
 	Flush  string `json:"flush"`
 	Clean  bool   `json:"clean"` // the log was closed in order ...
 	End    int64  `json:"end"`   // ... and ended here
+	// MayHaveLost stays set from the open that found a possible loss until the replica is known to be complete again, over any
+	// number of restarts in between.
+	MayHaveLost bool `json:"may_have_lost"`
 }
 
 // newNodeState draws an incarnation.
@@ -112,8 +115,6 @@ func loadRun(fsys FS, dir string) runState {
 	}
 	return run
 }
-
-func saveRun(fsys FS, dir string, run runState) error { return saveJSON(fsys, dir, runFile, run) }
 
 func saveJSON(fsys FS, dir, name string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")

@@ -1,6 +1,11 @@
 package raftlog
 
-import "github.com/hashicorp/raft"
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
 
 // runLeadership follows Raft's changes of leadership: it opens and closes the queue, answers what a lost leadership leaves open
 // and tells the user. It is also the one to stop Raft after a storage failure.
@@ -12,15 +17,16 @@ func (l *Log) runLeadership(changes <-chan bool) {
 			return
 		case <-poison:
 			poison = nil
-			l.queue.setLeading(false, false)
+			l.queue.setLeading(false)
 			l.queue.fail(ErrUncertain, ErrClosed)
 			l.halt()
 			l.announce(false)
 		case leading := <-changes:
 			if leading && l.poisoned() == nil {
-				l.queue.setLeading(true, l.soleVoter())
+				l.queue.setAlone(l.soleVoter())
+				l.queue.setLeading(true)
 			} else {
-				l.queue.setLeading(false, false)
+				l.queue.setLeading(false)
 				l.queue.fail(ErrUncertain, ErrNotLeader)
 			}
 			l.announce(leading)
@@ -48,16 +54,45 @@ func (l *Log) announce(leading bool) {
 // soleVoter reports whether this replica alone decides what is committed.
 func (l *Log) soleVoter() bool {
 	f := l.raft.Load().GetConfiguration()
-	if f.Error() != nil {
-		return false
-	}
-	voters := 0
-	for _, s := range f.Configuration().Servers {
+	return f.Error() == nil && voters(f.Configuration()) == 1
+}
+
+func voters(c raft.Configuration) int {
+	n := 0
+	for _, s := range c.Servers {
 		if s.Suffrage == raft.Voter {
-			voters++
+			n++
 		}
 	}
-	return voters == 1
+	return n
+}
+
+// TransferLeadership hands leadership to the follower that is best up to date. Proposals in flight are answered first; Appends that
+// arrive meanwhile wait, and get ErrNotLeader once leadership is gone.
+func (l *Log) TransferLeadership(ctx context.Context) error {
+	r := l.raft.Load()
+	if r == nil {
+		return ErrClosed
+	}
+	if err := l.queue.pause(ctx); err != nil {
+		l.queue.resume()
+		return err
+	}
+	defer l.queue.resume()
+	answered := make(chan error, 1)
+	f := r.LeadershipTransfer()
+	go func() { answered <- f.Error() }() // ends with the transfer; a Raft that is shut down may forget the future, and the process goes with it
+	select {
+	case err := <-answered:
+		if err != nil {
+			return fmt.Errorf("raftlog: transfer leadership: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.stop:
+		return ErrClosed
+	}
 }
 
 // Leadership delivers true when this replica has become leader and false when it no longer is. Only the newest value is kept.

@@ -26,12 +26,15 @@ type Log struct {
 	nodeID [16]byte
 	bootID string
 	found  Recovery
+	runMu  sync.Mutex
+	run    runState // as in runFile
 
 	w           writer
 	segs        atomic.Pointer[[]*segment] // ordered; replaced, never changed
 	end         atomic.Int64               // readable bytes end here
 	index       logIndex
 	tail        *tailCache
+	switching   sync.Mutex // one SetFlush at a time; taken before flushing
 	flushing    sync.Mutex // one background sync or truncation at a time; taken before w.mu
 	sidecarBase int64      // segments below it have their sidecar
 	sidecarEnd  int64      // where the newest sidecar of the active segment ends
@@ -71,7 +74,7 @@ type Recovery struct {
 	BootChanged bool  // the machine has restarted since
 	TornBytes   int64 // bytes of the torn tail that was cut
 	// MayHaveLost is set if bytes that were written may never have reached the disk: the boot changed, the stop was not clean and
-	// the flush mode was not SyncFlush.
+	// the flush mode was not SyncFlush. It stays set over restarts until LossSettled.
 	MayHaveLost bool
 }
 
@@ -92,6 +95,7 @@ func Open(dir string, o Options) (l *Log, err error) {
 		snapshotWanted: make(chan struct{}, 1),
 		stop:           make(chan struct{}),
 	}
+	l.queue.empty = make(chan struct{}, 1)
 	l.queue.l, l.fsm.l, l.snapshots.l = l, l, l
 	l.index.read, l.index.load = l.ReadAt, l.loadPoints
 	l.w.flush = o.Flush
@@ -101,7 +105,7 @@ func Open(dir string, o Options) (l *Log, err error) {
 			err = fmt.Errorf("raftlog: open %s: %w", dir, errors.Join(err, l.closeFiles()))
 		}
 	}()
-	if err := l.fs.MkdirAll(dir); err != nil {
+	if err := makeDir(l.fs, dir); err != nil {
 		return nil, err
 	}
 	if locker, ok := l.fs.(Locker); ok {
@@ -150,7 +154,7 @@ func (l *Log) recover() error {
 	if err != nil {
 		return err
 	}
-	l.segs.Store(&r.segs)
+	l.segs.Store(&r.all)
 	manifests, bad := loadManifests(l.fs, l.dir, names)
 	for _, err := range bad {
 		l.log.Error("snapshot manifest is bad and not used", "error", err)
@@ -160,7 +164,8 @@ func (l *Log) recover() error {
 		return err
 	}
 	l.found = Recovery{Fresh: fresh, CleanStop: run.Clean, BootChanged: !fresh && !sameBoot}
-	l.found.MayHaveLost = l.found.BootChanged && !run.Clean && run.Flush != SyncFlush.String() && len(r.segs) > 0
+	l.found.MayHaveLost = run.MayHaveLost ||
+		l.found.BootChanged && !run.Clean && run.Flush != SyncFlush.String() && len(r.all) > 0
 	return l.adopt(r, names)
 }
 
@@ -170,6 +175,7 @@ func (l *Log) adopt(r *recovered, names []string) error {
 		if err := l.cutTorn(r.cut); err != nil {
 			return err
 		}
+		l.segs.Store(&r.segs)
 	}
 	for _, seg := range r.segs {
 		l.index.addSegment(seg.base, seg.firstIndex, seg.prevEnd)
@@ -197,7 +203,9 @@ func (l *Log) adopt(r *recovered, names []string) error {
 	if err := saveNode(l.fs, l.dir, l.node); err != nil {
 		return err
 	}
-	if err := saveRun(l.fs, l.dir, runState{BootID: l.bootID, Flush: l.o.Flush.String()}); err != nil {
+	if err := l.saveRun(func(run *runState) {
+		*run = runState{BootID: l.bootID, Flush: l.o.Flush.String(), MayHaveLost: l.found.MayHaveLost}
+	}); err != nil {
 		return err
 	}
 	// What was found unsynced becomes durable before anything is built on it.
@@ -208,17 +216,19 @@ func (l *Log) adopt(r *recovered, names []string) error {
 
 // cutTorn removes a torn tail from the files.
 func (l *Log) cutTorn(c *cut) error {
-	size, err := c.seg.f.Size()
-	if err != nil {
-		return err
+	if c.reason != nil {
+		size, err := c.seg.f.Size()
+		if err != nil {
+			return err
+		}
+		l.found.TornBytes = max(size-c.seg.filePos(c.at), 0)
+		level := slog.LevelInfo
+		if c.frames {
+			level = slog.LevelWarn
+		}
+		l.log.Log(context.Background(), level, "STORE_TORN_TAIL: the log ends in bytes that were never completely written; they are cut",
+			"offset", c.at, "bytes", l.found.TornBytes, "segments_behind", len(c.behind), "reason", c.reason)
 	}
-	l.found.TornBytes = max(size-c.seg.filePos(c.at), 0)
-	level := slog.LevelInfo
-	if c.frames {
-		level = slog.LevelWarn
-	}
-	l.log.Log(context.Background(), level, "STORE_TORN_TAIL: the log ends in bytes that were never completely written; they are cut",
-		"offset", c.at, "bytes", l.found.TornBytes, "segments_behind", len(c.behind), "reason", c.reason)
 	segs := append([]*segment{c.seg}, c.behind...)
 	return l.cutFiles(segs, 1, c.at)
 }
@@ -276,6 +286,12 @@ func (l *Log) Identity() Identity {
 
 // Recovery returns what Open found.
 func (l *Log) Recovery() Recovery { return l.found }
+
+// LossSettled notes that a possible loss no longer matters: the replica has caught up with a leader, or it is the whole group.
+// Start calls it for a group of one voter.
+func (l *Log) LossSettled() error {
+	return l.saveRun(func(run *runState) { run.MayHaveLost = false })
+}
 
 // poisoned returns an error once the log is closed by a failure.
 func (l *Log) poisoned() error {
@@ -361,13 +377,15 @@ func (l *Log) closeClean() error {
 		}
 		l.writeSidecar(seg, at)
 	}
-	return saveRun(l.fs, l.dir, runState{BootID: l.bootID, Flush: l.flushMode().String(), Clean: true, End: at.end})
+	return l.saveRun(func(run *runState) { run.Clean, run.End = true, at.end })
 }
 
-func (l *Log) flushMode() FlushMode {
-	l.w.mu.Lock()
-	defer l.w.mu.Unlock()
-	return l.w.flush
+// saveRun changes the contents of runFile.
+func (l *Log) saveRun(change func(*runState)) error {
+	l.runMu.Lock()
+	defer l.runMu.Unlock()
+	change(&l.run)
+	return saveJSON(l.fs, l.dir, runFile, l.run)
 }
 
 // Timings are Raft's. The zero value of a field means its default: 300, 300, 150 and 5 ms.

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"context"
 	"sync"
 	"unsafe"
 
@@ -42,6 +43,7 @@ type queue struct {
 	mu      sync.Mutex
 	leading bool
 	closed  bool
+	paused  bool     // nothing is proposed
 	alone   bool     // this replica is its group's only voter: appended is committed
 	waiting []*batch // not proposed, in order
 	flight  []*batch // proposed, in order
@@ -50,6 +52,8 @@ type queue struct {
 	records int
 	free    []*batch
 	done    []*batch // scratch of applied
+
+	empty chan struct{} // tells pause that nothing is in flight
 }
 
 // append queues one record and proposes what may be proposed.
@@ -95,7 +99,7 @@ func (q *queue) newBatch(size int) *batch {
 // propose hands waiting batches to Raft. It never blocks: Raft's queue has room for more than flightMax entries and nobody else
 // uses it.
 func (q *queue) propose() {
-	for len(q.waiting) > 0 && len(q.flight) < flightMax && (q.storing == 0 || len(q.waiting[0].buf) >= flightEagerMin) {
+	for !q.paused && len(q.waiting) > 0 && len(q.flight) < flightMax && (q.storing == 0 || len(q.waiting[0].buf) >= flightEagerMin) {
 		b := q.waiting[0]
 		q.waiting = popFront(q.waiting)
 		if prepare := q.l.o.Prepare; prepare != nil {
@@ -165,6 +169,7 @@ func (q *queue) applied(logs []*raft.Log) {
 		q.records -= len(b.waiters)
 	}
 	q.propose()
+	q.landed()
 	q.mu.Unlock()
 
 	for _, b := range done {
@@ -216,6 +221,7 @@ func (q *queue) fail(proposed, unproposed error) {
 	q.mu.Lock()
 	flight, waiting := q.flight, q.waiting
 	q.flight, q.waiting, q.storing, q.bytes, q.records = nil, nil, 0, 0, 0
+	q.landed()
 	q.mu.Unlock()
 	for _, b := range flight {
 		b.answer(proposed, AckCommitted)
@@ -228,11 +234,50 @@ func (q *queue) fail(proposed, unproposed error) {
 	}
 }
 
-// setLeading opens or closes the queue for proposals.
-func (q *queue) setLeading(leading, alone bool) {
+// landed wakes pause when nothing is in flight.
+func (q *queue) landed() {
+	if q.paused && len(q.flight) == 0 {
+		notify(q.empty)
+	}
+}
+
+// pause stops proposing and waits until nothing is in flight. Appends are still taken, and wait for resume.
+func (q *queue) pause(ctx context.Context) error {
+	q.mu.Lock()
+	q.paused = true
+	select {
+	case <-q.empty: // of an earlier pause
+	default:
+	}
+	q.landed()
+	q.mu.Unlock()
+	select {
+	case <-q.empty:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (q *queue) resume() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.leading, q.alone = leading && !q.closed, alone
+	q.paused = false
+	q.propose()
+}
+
+// setAlone says whether this replica is the only voter.
+func (q *queue) setAlone(alone bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.alone = alone
+}
+
+// setLeading opens or closes the queue for proposals.
+func (q *queue) setLeading(leading bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.leading = leading && !q.closed
 }
 
 // close refuses further proposals.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 )
 
 // verifyBytes is how much of the end of the log is verified at open. What lies before is verified when it is read.
@@ -11,7 +12,8 @@ const verifyBytes = 64 << 20
 
 // recovered is what the segment files hold, found without changing them.
 type recovered struct {
-	segs   []*segment
+	all    []*segment // opened
+	segs   []*segment // those of them that stay
 	at     cursor
 	points []point // of the last segment
 	cut    *cut    // nil if the log ends cleanly
@@ -22,8 +24,8 @@ type cut struct {
 	at     int64
 	seg    *segment   // the segment at lies in
 	behind []*segment // the ones after it
-	reason error
-	frames bool // good frames lie behind: bytes that were never synced, lost out of order
+	reason error      // what is wrong at at; nil if only empty segments go
+	frames bool       // good frames lie behind: bytes that were never synced, lost out of order
 }
 
 // recoverSegments opens the segments and finds the end of the log. run is what the last run left, sameBoot whether the machine has
@@ -32,7 +34,7 @@ func recoverSegments(fsys FS, dir string, bases []int64, segmentBytes int64, nod
 	r = &recovered{}
 	defer func() {
 		if err != nil {
-			for _, s := range r.segs {
+			for _, s := range r.all {
 				err = joinClose(err, closerFunc(s.close))
 			}
 		}
@@ -49,7 +51,7 @@ func recoverSegments(fsys FS, dir string, bases []int64, segmentBytes int64, nod
 			}
 			return r, err
 		}
-		r.segs = append(r.segs, s)
+		r.all = append(r.all, s)
 		switch {
 		case s.mark.node != node:
 			return r, &Fault{ExitAmnesia, "NODE_AMNESIA", fmt.Errorf("segment %s belongs to node %s", s.path, formatUUID(s.mark.node))}
@@ -61,10 +63,34 @@ func recoverSegments(fsys FS, dir string, bases []int64, segmentBytes int64, nod
 			return r, corrupt(fmt.Errorf("segment %s is missing", segmentName(bases[i-1]+segmentBytes)))
 		}
 	}
-	if len(r.segs) == 0 {
+	if len(r.all) == 0 {
 		return r, nil
 	}
-	return r, r.scan(fsys, run, sameBoot)
+	r.segs = r.all
+	for {
+		if err := r.scan(fsys, run, sameBoot); err != nil {
+			return r, err
+		}
+		if !r.dropEmpty() {
+			return r, nil
+		}
+	}
+}
+
+// dropEmpty turns a last segment without a frame into a cut and reports whether there was one: the next frame must go where the
+// frames before it put it, which may be the end of the segment before.
+func (r *recovered) dropEmpty() bool {
+	n := len(r.segs) - 1
+	if n == 0 || r.at.end > r.segs[n].base {
+		return false
+	}
+	if r.cut == nil {
+		r.cut = &cut{}
+	}
+	r.cut.at, r.cut.seg = r.segs[n].prevEnd, r.segs[n-1]
+	r.cut.behind = append([]*segment{r.segs[n]}, r.cut.behind...)
+	r.segs = r.segs[:n]
+	return true
 }
 
 // scan verifies the end of the log and sets at, points and cut.
@@ -141,7 +167,7 @@ func (r *recovered) judge(s *scanner, k int, bad error, run runState, sameBoot b
 		}
 		return corrupt(fmt.Errorf("%w; a good frame follows at %d", bad, at))
 	}
-	r.cut = &cut{at: c.end, seg: seg, behind: r.segs[k+1:], reason: bad, frames: frames}
+	r.cut = &cut{at: c.end, seg: seg, behind: slices.Clone(r.segs[k+1:]), reason: bad, frames: frames}
 	r.segs = r.segs[:k+1]
 	return nil
 }

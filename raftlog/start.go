@@ -41,17 +41,13 @@ func (l *Log) Bootstrap(servers []raft.Server) error {
 		return errors.Join(errors.New("raftlog: bootstrap: the directory has state"), err)
 	}
 	seen := make(map[string]bool)
-	voters := 0
 	for _, s := range servers {
 		if s.ID == "" || s.Address == "" || seen["i"+string(s.ID)] || seen["a"+string(s.Address)] {
 			return fmt.Errorf("raftlog: bootstrap: server %q at %q is incomplete or there twice", s.ID, s.Address)
 		}
 		seen["i"+string(s.ID)], seen["a"+string(s.Address)] = true, true
-		if s.Suffrage == raft.Voter {
-			voters++
-		}
 	}
-	if voters == 0 {
+	if voters(raft.Configuration{Servers: servers}) == 0 {
 		return errors.New("raftlog: bootstrap: no voter")
 	}
 	// The term first: a crash between the two writes leaves a directory that can be bootstrapped again.
@@ -119,6 +115,13 @@ func (l *Log) startRaft(m Member) error {
 	}
 	var kick *kickTransport
 	if l.soleVoterIs(m.ServerID) {
+		if l.found.MayHaveLost {
+			l.log.Warn("the machine has restarted and the last run did not stop in order: what was appended in its last moments may be lost",
+				"window", l.o.FlushInterval, "end", l.EndOffset())
+			if err := l.LossSettled(); err != nil {
+				return err
+			}
+		}
 		kick = newKickTransport(trans)
 		trans = kick
 	}

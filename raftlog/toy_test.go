@@ -66,7 +66,7 @@ func toySerial(item []byte) uint64 { return binary.BigEndian.Uint64(item[4:]) }
 
 func openToy(fsys FS, dir string) (*toy, error) {
 	t := &toy{fs: fsys, dir: dir, seen: make(map[uint64]int64), wake: make(chan struct{}, 1)}
-	if err := fsys.MkdirAll(dir); err != nil {
+	if err := makeDir(fsys, dir); err != nil {
 		return nil, err
 	}
 	b, err := readFile(fsys, filepath.Join(dir, "state"), 4096)
@@ -209,6 +209,11 @@ func trySolo(t testing.TB, dir string, o Options) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
+	return lead(t, dir, l)
+}
+
+// lead starts an open log as a group of one; if it cannot, it closes it.
+func lead(t testing.TB, dir string, l *Log) (*node, error) {
 	sm, err := openToy(l.fs, filepath.Join(dir, "sm"))
 	if err != nil {
 		return nil, joinClose(err, l)

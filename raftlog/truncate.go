@@ -167,7 +167,7 @@ const (
 // been answered.
 func (l *Log) quarantine(from, to int64) error {
 	dir := filepath.Join(l.dir, quarantineDir)
-	if err := l.fs.MkdirAll(dir); err != nil {
+	if err := makeDir(l.fs, dir); err != nil {
 		return err
 	}
 	names, err := l.fs.List(dir)
