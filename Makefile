@@ -46,8 +46,8 @@ bench:
 
 ## interop: the official Java and Go clients and mqadmin against bin/rmq
 interop: build
-	bench/clients/setup.sh
-	bench/clients/run.sh
+	cd bench/clients/golang && $(GO) vet ./...
+	bench/clients/run.sh bin/rmq
 
 generate:
 	$(GO) generate ./...

@@ -31,17 +31,15 @@ func floors() map[string]int {
 		"remoting":        1,
 		"store":           1,
 
-		"compat/admin":     2,
-		"compat/broker":    2,
-		"compat/namesrv":   2,
-		"compat/registrar": 2,
-		"controller":       2,
+		"compat/admin":   2,
+		"compat/broker":  2,
+		"compat/namesrv": 2,
+		"controller":     2,
 
 		"compat": 3,
 
-		"bench":         4,
-		"bench/cluster": 4,
-		"cmd/rmq":       5, // wires everything, the bench commands too
+		"bench":   4,
+		"cmd/rmq": 5, // wires everything, the bench commands too
 	}
 }
 
@@ -51,7 +49,6 @@ func siblings() []string {
 		"remoting/protocol > remoting/fastjson",
 		"raftlog/crashfs > raftlog",
 		"raftlog > raftlog/crashfs", // in tests: the file system that forgets
-		"bench/cluster > bench",
 	}
 }
 
