@@ -105,8 +105,9 @@ func (r *replica) stop() {
 	if err := r.broker.FlushOffsets(ctx); err != nil {
 		r.t.Errorf("flush offsets: %v", err)
 	}
+	r.broker.EndParking()
 	r.procs.Close()
-	for _, err := range []error{r.client.Close(), r.server.Close(ctx)} {
+	for _, err := range []error{r.server.Close(ctx), r.client.Close()} {
 		if err != nil {
 			r.t.Errorf("close: %v", err)
 		}

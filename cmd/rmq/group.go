@@ -222,6 +222,9 @@ func (g *group) close(ctx context.Context) {
 			g.logger.Warn("consumer offsets of the last moments are lost, those messages come again", "error", err)
 		}
 	}
+	if g.broker != nil {
+		g.broker.EndParking()
+	}
 	if g.processors != nil {
 		g.processors.Close()
 	}

@@ -3,7 +3,7 @@
 // compat translates those), and it keeps only what dies with a connection or with a term of leadership. All that must
 // outlive a leader is in package store and changes through the log alone.
 //
-// Locks, each taken alone unless said otherwise: ClientTable.mu, offsetTable.mu, lockTable.mu, dedup.mu, waiters inside
+// Locks, each taken alone unless said otherwise: ClientTable.mu, offsetTable.mu, lockTable.mu, dedup.mu, waitSet.mu, wait.mu, waiters inside
 // store. Only Broker.refiling is held while a log append is waited for.
 package broker
 
@@ -46,6 +46,7 @@ type Broker struct {
 	readOnly      atomic.Pointer[string] // why writes are refused (disk full), nil when they are not
 	lastStoreTime int64                  // touched by Prepare only, which has one caller
 	parked        atomic.Int64
+	waits         waitSet
 	scratch       sync.Pool // *scratch
 	unique        uniqueIDs
 	tasks         sync.WaitGroup // goroutines of spawn
@@ -62,6 +63,7 @@ func New(log Log, st *store.Store, opts Options) (*Broker, error) {
 	b.offsets.init()
 	b.locks.init()
 	b.retries.init()
+	b.waits.init()
 	b.stats = newStats(b.clock)
 	b.scratch.New = func() any { return &scratch{record: make([]byte, 0, 4096), properties: make([]byte, 0, 512)} }
 	b.unique.init(opts.Host.Addr(), b.started)

@@ -1,7 +1,7 @@
 package broker
 
 import (
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"rmq/raftlog"
@@ -183,34 +183,106 @@ func (p *pull) run(suspended func()) {
 	}
 }
 
-// wait arranges that the pull runs again when the queue grows past its offset or its time is over. It reports false when
-// the queue has grown already.
+// wait arranges that the pull runs again when the queue grows past its offset, its time is over, or parking ends. It
+// reports false when the queue has grown already.
 func (p *pull) wait(d time.Duration) bool {
 	b := p.broker
-	var turn atomic.Bool // set by whichever comes first
-	var stop atomic.Pointer[func() bool]
-	cancel, parked := b.store.Await(p.request.Queue, p.request.Offset, func() {
-		if turn.CompareAndSwap(false, true) {
-			if f := stop.Load(); f != nil {
-				(*f)()
-			}
-			b.spawn(func() { p.run(nil) })
-		}
-	})
+	w := &wait{pull: p}
+	cancel, parked := b.store.Await(p.request.Queue, p.request.Offset, w.end)
 	if !parked {
 		return false
 	}
-	f := b.clock.AfterFunc(d, func() {
-		if turn.CompareAndSwap(false, true) {
-			cancel()
-			b.spawn(func() { p.run(nil) })
-		}
-	})
-	stop.Store(&f)
-	if turn.Load() {
-		f()
+	if !b.waits.add(w) {
+		cancel()
+		p.deadline = b.clock.Now() // parking is over: one last look
+		return false
 	}
+	stop := b.clock.AfterFunc(d, w.end)
+	w.arm(cancel, stop)
 	return true
+}
+
+// wait is one stretch of a parked pull's waiting. Whatever comes first ends it and lets the pull run again.
+type wait struct {
+	pull *pull
+
+	mu     sync.Mutex
+	over   bool
+	cancel func()      // nil until armed
+	stop   func() bool // nil until armed
+}
+
+// arm hands over what is to be undone when the wait is over, which it may be already.
+func (w *wait) arm(cancel func(), stop func() bool) {
+	w.mu.Lock()
+	w.cancel, w.stop = cancel, stop
+	over := w.over
+	w.mu.Unlock()
+	if over {
+		cancel()
+		stop()
+	}
+}
+
+// end is called by the store, the timer and the end of parking; all but the first call do nothing. It does not block.
+func (w *wait) end() {
+	w.mu.Lock()
+	first := !w.over
+	w.over = true
+	cancel, stop := w.cancel, w.stop
+	w.mu.Unlock()
+	if !first {
+		return
+	}
+	b := w.pull.broker
+	b.waits.remove(w)
+	b.spawn(func() {
+		if cancel != nil {
+			cancel()
+			stop()
+		}
+		w.pull.run(nil)
+	})
+}
+
+// waitSet is every wait under way.
+type waitSet struct {
+	mu   sync.Mutex
+	all  map[*wait]struct{}
+	over bool // no new ones
+}
+
+func (s *waitSet) init() { s.all = make(map[*wait]struct{}) }
+
+func (s *waitSet) add(w *wait) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return false
+	}
+	s.all[w] = struct{}{}
+	return true
+}
+
+func (s *waitSet) remove(w *wait) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, w)
+}
+
+// EndParking answers every parked pull with what there is, and parks no more: clients ask again, elsewhere if need be.
+func (b *Broker) EndParking() {
+	b.waits.mu.Lock()
+	b.waits.over = true
+	ended := make([]*wait, 0, len(b.waits.all))
+	for w := range b.waits.all {
+		w.pull.deadline = b.clock.Now()
+		ended = append(ended, w)
+	}
+	b.waits.mu.Unlock()
+	for _, w := range ended {
+		w.end()
+	}
 }
 
 func (p *pull) finish(result PullResult) {

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,6 +123,8 @@ func (s *Stats) counter(name, topic, group string) *counter {
 	if s.count.Load() >= statsKeysMax {
 		return &counter{} // counted nowhere rather than growing without bound
 	}
+	// The names may be parts of a request's text, which must not live as long as the counter.
+	key.topic, key.group = strings.Clone(topic), strings.Clone(group)
 	c, loaded := s.counters.LoadOrStore(key, &counter{})
 	if !loaded {
 		s.count.Add(1)
