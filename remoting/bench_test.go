@@ -2,6 +2,9 @@ package remoting
 
 import (
 	"context"
+	"encoding/binary"
+	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -172,4 +175,43 @@ func BenchmarkWide(b *testing.B) {
 		wg.Wait()
 		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
 	})
+}
+
+// What a connection costs while nothing happens on it, once it was used and with a frame half received.
+func BenchmarkIdleMemory(b *testing.B) {
+	const conns = 2000
+	begun := binary.BigEndian.AppendUint32(nil, 1<<20)
+	for name, rest := range map[string][]byte{"idle": nil, "half": begun} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				addr := benchServer(b, Inline)
+				used := func() uint64 {
+					var m runtime.MemStats
+					runtime.GC()
+					runtime.ReadMemStats(&m)
+					return m.HeapInuse + m.StackInuse
+				}
+				before := used()
+				cmd, err := protocol.AppendFrameHead(nil, &protocol.Command{Code: 310})
+				if err != nil {
+					b.Fatal(err)
+				}
+				answer := make([]byte, 4096)
+				for range conns {
+					nc, err := net.Dial("tcp", addr)
+					if err != nil {
+						b.Fatal(err)
+					}
+					b.Cleanup(func() { _ = nc.Close() })
+					if _, err := nc.Write(append(cmd, rest...)); err != nil {
+						b.Fatal(err)
+					}
+					if _, err := nc.Read(answer); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(used()-before)/conns, "B/conn") // of both ends; the dialled one is about a fifth
+			}
+		})
+	}
 }

@@ -296,3 +296,66 @@ func TestCallbackMayCallAgain(t *testing.T) {
 		t.Errorf("%d calls", got)
 	}
 }
+
+func TestClientOneway(t *testing.T) {
+	f := newFixture(t, nil)
+	c := client(t, ClientOptions{})
+	for range 3 {
+		if err := c.Oneway(within(t), f.addr(), request(codeHold, 0, "note")); err != nil {
+			t.Fatal(err)
+		}
+		if r := f.next(); !r.Cmd.IsOneway() || string(r.Cmd.Body) != "note" {
+			t.Errorf("got %+v", r.Cmd)
+		}
+	}
+}
+
+// A call that finds the shared connection dead before anything was sent goes to a new one.
+func TestCallSkipsADeadConnection(t *testing.T) {
+	f := newFixture(t, nil)
+	c := client(t, ClientOptions{})
+	if _, err := c.Call(within(t), f.addr(), request(codeEcho, 0, "")); err != nil {
+		t.Fatal(err)
+	}
+	c.live(f.addr()).out.kill() // between being found alive and being used
+	if _, err := c.Call(within(t), f.addr(), request(codeEcho, 0, "")); !errors.Is(err, ErrNotSent) {
+		t.Errorf("while it still looks alive: %v", err)
+	}
+	c.live(f.addr()).fail(errAborted)
+	if _, err := c.Call(within(t), f.addr(), request(codeEcho, 0, "")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Calls that wait for a dial are bounded, and end with the client.
+func TestCallsThatWaitForADial(t *testing.T) {
+	c := NewClient(ClientOptions{CallsMax: 2})
+	const addr = "192.0.2.1:1" // reserved for documentation: nobody answers there
+	p := &peer{addr: addr, ready: make(chan struct{})}
+	c.peers[addr] = p
+	failed := make(chan error, 3)
+	for range 3 {
+		c.CallAsync(addr, request(codeEcho, 0, ""), time.Time{}, func(_ *protocol.Command, err error) { failed <- err })
+	}
+	if err := receive(t, failed); !errors.Is(err, ErrBacklog) {
+		t.Errorf("the third: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := c.Call(ctx, addr, request(codeEcho, 0, "")); !errors.Is(err, ErrNotSent) || !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller that gave up: %v", err)
+	}
+	c.cancel() // as Close does, which then waits
+	c.host.wg.Add(1)
+	c.dial(p)
+	for range 2 {
+		if err := receive(t, failed); !errors.Is(err, ErrNotSent) {
+			t.Errorf("waiting: %v", err)
+		}
+	}
+	_ = c.Close()
+	c.CallAsync(addr, request(codeEcho, 0, ""), time.Time{}, func(_ *protocol.Command, err error) { failed <- err })
+	if err := receive(t, failed); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}

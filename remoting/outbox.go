@@ -29,13 +29,6 @@ type chunk struct {
 	release func()  // of a body, may be nil
 }
 
-func (c *chunk) size() int {
-	if c.buf != nil {
-		return len(c.buf.p)
-	}
-	return len(c.p)
-}
-
 // outbox is the sending half of a connection: a queue of encoded frames and the right to write them, which one
 // goroutine holds at a time. Safe for concurrent use.
 type outbox struct {

@@ -189,7 +189,7 @@ func TestPoolKeepsSizesApart(t *testing.T) {
 }
 
 // Any bytes, in any pieces, give the same frames and the same verdict.
-func FuzzReader(f *testing.F) {
+func FuzzFrameReader(f *testing.F) {
 	good := append(rawFrame(5), rawFrame(0)...)
 	f.Add(good, 1, 3)
 	f.Add(append(good, 0xff, 0, 0, 0, 1), 2, 5)
