@@ -31,8 +31,11 @@ const (
 	requestDone
 )
 
+// flagResponse in a command's Flag marks it as an answer.
+const flagResponse = 1
+
 // Reply answers the request; opaque, header codec and response flag are those the peer expects, whatever resp
-// says. To a oneway request nothing is sent. Any goroutine, also after the handler has returned. Never blocks.
+// says, and a version of 0 stands for rmq's. To a oneway request nothing is sent. Any goroutine, also after the handler has returned. Never blocks.
 // Of Reply, ReplyBuffer and Done only the first on a request counts. resp may be used again at once, but a Body
 // longer than 8 KiB must not be changed any more: see ReplyBuffer.
 func (r *Request) Reply(resp *protocol.Command) { r.answer(resp, nil, nil) }
@@ -54,8 +57,8 @@ func (r *Request) Park() {
 	}
 }
 
-// Detach copies Cmd, so that it stays valid when an Inline handler has returned; only such a handler may call
-// it. Replying later works without. It returns r.
+// Detach copies Cmd and its body, so that they stay valid when an Inline handler has returned; only such a handler
+// may call it. Replying later works without, so call it only where Cmd itself is needed later. It returns r.
 func (r *Request) Detach() *Request {
 	if r.class.Mode == Inline {
 		r.Cmd = Clone(r.Cmd)
@@ -71,8 +74,13 @@ func (r *Request) answer(resp *protocol.Command, release func(), b *Batch) {
 		}
 	} else {
 		out := *resp
-		out.Opaque, out.Codec = r.opaque, r.codec
-		out.Flag = 1
+		out.Opaque, out.Codec, out.Flag = r.opaque, r.codec, flagResponse
+		if out.Version == 0 {
+			out.Version = protocol.MQVersion
+		}
+		if out.Ext == nil {
+			out.Ext = protocol.Fields{} // Java clients read it without a look
+		}
 		r.Conn.answer(&out, release, b)
 	}
 	// Only now: a connection that is being closed waits for its last request, and then for what is queued.

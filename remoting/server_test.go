@@ -30,6 +30,21 @@ func TestAnswerMirrorsOpaqueAndCodec(t *testing.T) {
 	}
 }
 
+// Clients keep the version of an answer as the broker's, and Java reads ext fields without a look.
+func TestAnswerHasVersionAndFields(t *testing.T) {
+	f := newFixture(t, nil)
+	w := f.wire()
+	w.send(request(codeHold, 1, ""))
+	resp := &protocol.Command{Code: 17, Opaque: 99}
+	f.next().Reply(resp)
+	if got := w.read(); got.Version != protocol.MQVersion || got.Language != protocol.LanguageJava || got.Ext == nil || got.Code != 17 {
+		t.Errorf("got %+v", got)
+	}
+	if resp.Version != 0 || resp.Opaque != 99 || resp.Ext != nil {
+		t.Errorf("Reply changed its argument: %+v", resp)
+	}
+}
+
 func TestAnswersLeaveInAnyOrder(t *testing.T) {
 	f := newFixture(t, nil)
 	w := f.wire()
