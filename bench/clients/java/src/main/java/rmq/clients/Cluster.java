@@ -3,7 +3,7 @@ package rmq.clients;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 
-/** The name server and broker under test, with the two clients all cases share. */
+/** The name server and broker under test, with the two clients all cases share. The clients' threads keep a JVM alive, so its main ends with an exit. */
 final class Cluster implements AutoCloseable {
     final String namesrv;
     /** Differs between runs, so that a run can be repeated against the same broker. */
@@ -19,8 +19,8 @@ final class Cluster implements AutoCloseable {
         admin.setInstanceName("admin-" + run);
         admin.setAdminExtGroup("admin-" + run);
         admin.start();
+        Await.until("a broker at name server " + namesrv, Ctx.ROUTE_MS, () -> !admin.examineBrokerClusterInfo().getBrokerAddrTable().isEmpty());
         var brokers = admin.examineBrokerClusterInfo().getBrokerAddrTable();
-        Check.that(!brokers.isEmpty(), "name server %s knows no broker", namesrv);
         brokerName = brokers.keySet().iterator().next();
         brokerAddr = brokers.get(brokerName).getBrokerAddrs().get(0L);
         producer = newProducer("shared-" + run);

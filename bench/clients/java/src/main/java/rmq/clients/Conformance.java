@@ -26,7 +26,12 @@ public final class Conformance {
     private Conformance() {
     }
 
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) {
+        Program.main(() -> run(args));
+    }
+
+    /** Returns the number of failed cases. */
+    private static int run(String[] args) throws Exception {
         Flags flags = new Flags("conformance", args,
             "namesrv", System.getenv("NAMESRV_ADDR"), "cases", "*", "skip", "", "parallel", "8", "messages", "100000");
         Map<String, Case> cases = new LinkedHashMap<>();
@@ -41,18 +46,16 @@ public final class Conformance {
         Pattern skipped = globs(flags.text("skip"));
         cases.keySet().removeIf(name -> !wanted.matcher(name).matches() || skipped.matcher(name).matches());
 
-        int failed;
         try (Cluster cluster = new Cluster(flags.text("namesrv"))) {
             Map<String, Case> alone = new LinkedHashMap<>();
             if (cases.containsKey("load")) {
                 alone.put("load", cases.remove("load"));
             }
-            failed = runAll(cluster, cases, flags.number("parallel")) + runAll(cluster, alone, 1);
+            int failed = runAll(cluster, cases, flags.number("parallel")) + runAll(cluster, alone, 1);
             int ran = cases.size() + alone.size();
             System.out.printf("%d passed, %d failed%n", ran - failed, failed);
-            failed = ran == 0 ? 1 : failed;
+            return ran == 0 ? 1 : failed;
         }
-        System.exit(failed == 0 ? 0 : 1);
     }
 
     private static int runAll(Cluster cluster, Map<String, Case> cases, int parallel) throws InterruptedException {

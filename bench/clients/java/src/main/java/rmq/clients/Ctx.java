@@ -34,6 +34,9 @@ final class Ctx implements AutoCloseable {
      */
     static final long PATIENCE_MS = 60_000;
 
+    /** How long a topic may take from the broker to the name server's answer, ms. */
+    static final long ROUTE_MS = 20_000;
+
     final Cluster cluster;
     private final String name;
     private final AtomicInteger clients = new AtomicInteger();
@@ -63,7 +66,7 @@ final class Ctx implements AutoCloseable {
     String topic(String suffix, int queues, int perm) throws Exception {
         String topic = freshName(suffix);
         configureTopic(topic, queues, perm);
-        Await.until("route of " + topic, 10_000, () -> !cluster.admin.examineTopicRouteInfo(topic).getQueueDatas().isEmpty());
+        Await.until("route of " + topic, ROUTE_MS, () -> !cluster.admin.examineTopicRouteInfo(topic).getQueueDatas().isEmpty());
         return topic;
     }
 
@@ -160,7 +163,7 @@ final class Ctx implements AutoCloseable {
         c.start();
         List<MessageExt> all = new ArrayList<>();
         for (MessageQueue q : queues) {
-            Await.until("readable " + q, 10_000, () -> c.maxOffset(q) >= 0);
+            Await.until("readable " + q, ROUTE_MS, () -> c.maxOffset(q) >= 0);
         }
         List<MessageQueue> order = queues.stream().sorted().toList();
         long[] next = new long[order.size()];
@@ -182,7 +185,7 @@ final class Ctx implements AutoCloseable {
     /** All queues of a topic that can be read, once the name server hands out its route. */
     Collection<MessageQueue> readQueues(String topic) throws Exception {
         List<MessageQueue> found = new ArrayList<>();
-        Await.until("route of " + topic, 10_000, () -> {
+        Await.until("route of " + topic, ROUTE_MS, () -> {
             found.clear();
             for (var data : cluster.admin.examineTopicRouteInfo(topic).getQueueDatas()) {
                 for (int i = 0; i < data.getReadQueueNums(); i++) {

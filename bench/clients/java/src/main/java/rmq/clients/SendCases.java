@@ -218,6 +218,9 @@ final class SendCases {
             return org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus.SUCCESS;
         });
         c.start();
+        x.sendTexts(q, "", "warm", 1);
+        Await.until("a first message: an orderly consumer may start slowly", Ctx.PATIENCE_MS, () -> arrivals.size() == 1);
+        arrivals.clear();
         for (int i = 0; i < each; i++) {
             for (int level = 1; level <= 2; level++) {
                 Message m = new Message(q.getTopic(), "TagD", "key" + i, Ctx.utf8(level + ":" + i));

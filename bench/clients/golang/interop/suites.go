@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// suite is one client program and how to run it.
+type suite struct {
+	name   string
+	server string // version of the Apache servers it is validated against
+	argv   func(s *servers) []string
+}
+
+// allSuites lists the suites in running order. It compiles the Go tests, and fails if setup.sh has not prepared the Java side.
+func allSuites(ctx context.Context, o options) ([]suite, error) {
+	if _, err := exec.LookPath("java"); err != nil {
+		return nil, fmt.Errorf("java is MISSING, the Java clients cannot be tested: %w", err)
+	}
+	conformance := func(version string, args []string, jvm ...string) func(*servers) []string {
+		return func(s *servers) []string {
+			args := append([]string{"--namesrv", s.namesrvAddr, "--messages", strconv.Itoa(o.messages)}, args...)
+			return clientCommand(o, version, "Conformance", s, jvm, args)
+		}
+	}
+	mqadmin := func(version string) func(*servers) []string {
+		return func(s *servers) []string {
+			return clientCommand(o, version, "Mqadmin", s, nil, []string{"--namesrv", s.namesrvAddr, "--version", version})
+		}
+	}
+	for _, version := range []string{"4.9.8", "5.3.3"} {
+		if _, err := os.Stat(filepath.Join(o.clients, "java/target", version, "classes")); err != nil {
+			return nil, fmt.Errorf("setup.sh has not run: %w", err)
+		}
+	}
+	goTests, err := compileGoTests(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	// Apache 4.9.7 searches offsets by time less exactly than the cases demand; Apache 5.3.3 lacks a key that mqadmin 4.9.8 needs.
+	return []suite{
+		{"java-4.9.8", "5.3.3", conformance("4.9.8", nil)},
+		{"java-5.3.3", "5.3.3", conformance("5.3.3", nil)},
+		{"java-5.3.3-binary-headers", "5.3.3", conformance("5.3.3", []string{"--skip", "load"}, "-Drocketmq.serialize.type=ROCKETMQ")},
+		{"mqadmin-4.9.8", "4.9.7", mqadmin("4.9.8")},
+		{"mqadmin-5.3.3", "5.3.3", mqadmin("5.3.3")},
+		{"go-2.1.2", "5.3.3", func(*servers) []string {
+			return []string{goTests, "-test.v", "-test.parallel=8", "-messages=" + strconv.Itoa(o.messages)}
+		}},
+	}, nil
+}
+
+func compileGoTests(ctx context.Context, o options) (string, error) {
+	binary := filepath.Join(o.clients, "golang/target/clients.test")
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, ".")
+	cmd.Dir = filepath.Join(o.clients, "golang")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("compile the Go tests: %w\n%s", err, out)
+	}
+	return binary, nil
+}
+
+// writeJavaHome makes home a directory that the Apache programs accept as rocketmq.home.dir: 4.9 looks for a logback file of its own there.
+func writeJavaHome(o options, home string) error {
+	logback, err := os.ReadFile(filepath.Join(o.clients, "java/conf/logback.xml"))
+	if err != nil {
+		return err
+	}
+	conf := filepath.Join(home, "conf")
+	if err := os.MkdirAll(conf, 0o755); err != nil {
+		return err
+	}
+	for _, program := range []string{"namesrv", "broker", "tools"} {
+		if err := os.WriteFile(filepath.Join(conf, "logback_"+program+".xml"), logback, 0o644); err != nil {
+			return err
+		}
+	}
+	return os.MkdirAll(filepath.Join(home, "tmp"), 0o755)
+}
+
+// javaCommand starts a command line for any of the Apache programs: what they need on Java 17, and everything they write kept below home,
+// which writeJavaHome has prepared.
+func javaCommand(home string) []string {
+	logback := filepath.Join(home, "conf/logback_tools.xml")
+	cmd := []string{"java", "-XX:+UseSerialGC",
+		"-Duser.home=" + home, "-Djava.io.tmpdir=" + filepath.Join(home, "tmp"), "-Drocketmq.home.dir=" + home,
+		"-Drmq.logback.configurationFile=" + logback, "-Dlogback.configurationFile=" + logback}
+	for _, p := range []string{"java.base/sun.nio.ch", "java.base/jdk.internal.ref"} {
+		cmd = append(cmd, "--add-exports="+p+"=ALL-UNNAMED")
+	}
+	for _, p := range []string{"java.base/java.nio", "java.base/sun.nio.ch", "java.base/jdk.internal.ref", "java.base/java.lang"} {
+		cmd = append(cmd, "--add-opens="+p+"=ALL-UNNAMED")
+	}
+	return cmd
+}
+
+// clientCommand is the command line of one of our main classes on the client of a version.
+func clientCommand(o options, version, class string, s *servers, jvm, args []string) []string {
+	target := filepath.Join(o.clients, "java/target", version)
+	classPath, err := os.ReadFile(filepath.Join(target, "client.cp"))
+	if err != nil {
+		classPath = nil // the program then says which class it lacks
+	}
+	cmd := append(javaCommand(s.dir), "-Xmx384m", "-XX:TieredStopAtLevel=1")
+	cmd = append(cmd, jvm...)
+	cmd = append(cmd, "-cp", filepath.Join(target, "classes")+":"+string(classPath), "rmq.clients."+class)
+	return append(cmd, args...)
+}
+
+// runClient runs the suite to its end, or to that of ctx, and returns its output, which is also kept at logPath.
+func runClient(ctx context.Context, s suite, on *servers, logPath string) (string, error) {
+	argv := s.argv(on)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir = on.dir
+	cmd.Env = append(os.Environ(), "HOME="+on.dir, "NAMESRV_ADDR="+on.namesrvAddr, "BROKER_ADDR="+on.brokerAddr, "BROKER_NAME="+brokerName)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = 5 * time.Second
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("stopped before its end: %w", context.Cause(ctx))
+	}
+	return out.String(), errors.Join(err, os.WriteFile(logPath, []byte(out.String()), 0o644))
+}
