@@ -167,17 +167,24 @@ func (w *wire) read() *protocol.Command {
 }
 
 func (w *wire) tryRead() (*protocol.Command, error) {
+	p, err := w.readFrame()
+	if err != nil {
+		return nil, err
+	}
+	cmd := new(protocol.Command)
+	return cmd, protocol.DecodeFrame(p, cmd)
+}
+
+// readFrame returns the next frame without its length word.
+func (w *wire) readFrame() ([]byte, error) {
 	_ = w.SetReadDeadline(time.Now().Add(patience))
 	var size [4]byte
 	if _, err := io.ReadFull(w, size[:]); err != nil {
 		return nil, err
 	}
 	p := make([]byte, binary.BigEndian.Uint32(size[:]))
-	if _, err := io.ReadFull(w, p); err != nil {
-		return nil, err
-	}
-	cmd := new(protocol.Command)
-	return cmd, protocol.DecodeFrame(p, cmd)
+	_, err := io.ReadFull(w, p)
+	return p, err
 }
 
 // ended waits until the server has closed the connection and returns how.

@@ -37,8 +37,10 @@ func TestAnswerHasVersionAndFields(t *testing.T) {
 	w.send(request(codeHold, 1, ""))
 	resp := &protocol.Command{Code: 17, Opaque: 99}
 	f.next().Reply(resp)
-	if got := w.read(); got.Version != protocol.MQVersion || got.Language != protocol.LanguageJava || got.Ext == nil || got.Code != 17 {
-		t.Errorf("got %+v", got)
+	got, err := w.readFrame()
+	const want = `{"code":17,"extFields":{},"flag":1,"language":"JAVA","opaque":1,"serializeTypeCurrentRPC":"JSON","version":479}`
+	if err != nil || string(got[4:]) != want {
+		t.Errorf("got %s, %v", got[4:], err)
 	}
 	if resp.Version != 0 || resp.Opaque != 99 || resp.Ext != nil {
 		t.Errorf("Reply changed its argument: %+v", resp)
