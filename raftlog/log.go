@@ -80,11 +80,11 @@ type Recovery struct {
 
 // Open recovers the log in dir, which is created if it is missing. A torn tail is cut; a directory that must not be used is
 // refused with a *Fault and left as it is.
-func Open(dir string, o Options) (l *Log, err error) {
+func Open(dir string, o Options) (*Log, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	l = &Log{
+	l := &Log{
 		o: o, fs: o.FS, dir: dir, log: o.Logger, bootID: o.BootID(),
 		tail:           newTailCache(o.TailCacheBytes),
 		watch:          watchdog{limit: o.StallTimeout},
@@ -97,28 +97,27 @@ func Open(dir string, o Options) (l *Log, err error) {
 	}
 	l.queue.empty = make(chan struct{}, 1)
 	l.queue.l, l.fsm.l, l.snapshots.l = l, l, l
-	l.index.read, l.index.load = l.ReadAt, l.loadPoints
+	l.index.read, l.index.load = l.readRaw, l.loadPoints
 	l.w.flush = o.Flush
 	l.segs.Store(&[]*segment{})
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("raftlog: open %s: %w", dir, errors.Join(err, l.closeFiles()))
-		}
-	}()
-	if err := makeDir(l.fs, dir); err != nil {
-		return nil, err
-	}
-	if locker, ok := l.fs.(Locker); ok {
-		if l.lock, err = locker.Lock(filepath.Join(dir, lockFile)); err != nil {
-			return nil, err
-		}
-	}
-	if err := l.recover(); err != nil {
-		return nil, err
+	if err := l.open(); err != nil {
+		return nil, fmt.Errorf("raftlog: open %s: %w", dir, errors.Join(err, l.closeFiles()))
 	}
 	l.tasks.Go(l.runWatchdog)
 	l.tasks.Go(l.runFlusher)
 	return l, nil
+}
+
+func (l *Log) open() (err error) {
+	if err := makeDir(l.fs, l.dir); err != nil {
+		return err
+	}
+	if locker, ok := l.fs.(Locker); ok {
+		if l.lock, err = locker.Lock(filepath.Join(l.dir, lockFile)); err != nil {
+			return err
+		}
+	}
+	return l.recover()
 }
 
 // recover reads first and writes only when nothing is left to refuse.
@@ -128,16 +127,21 @@ func (l *Log) recover() error {
 		return err
 	}
 	var bases []int64
-	var hasOther bool
+	var firstVote, secondVote, hasManifest bool
 	for _, name := range names {
 		if base, ok := parseSegmentName(name); ok {
 			bases = append(bases, base)
 		}
-		hasOther = hasOther || name == voteBolt || name == voteFile || name == votePrimary || strings.HasSuffix(name, manifestSuffix)
+		firstVote = firstVote || name == voteBolt || name == votePrimary
+		secondVote = secondVote || name == voteFile
+		hasManifest = hasManifest || strings.HasSuffix(name, manifestSuffix)
 	}
-	node, fresh, err := loadNode(l.fs, l.dir, l.o.ClusterID, len(bases) > 0, hasOther)
+	node, fresh, err := loadNode(l.fs, l.dir, l.o.ClusterID, len(bases) > 0, firstVote || secondVote || hasManifest)
 	if err != nil {
 		return err
+	}
+	if len(bases) > 0 && (!firstVote || !secondVote) { // Bootstrap writes a term before it writes a log
+		return stableCorrupt(errors.New("a copy of the vote record is gone"))
 	}
 	l.node = node
 	if l.nodeID, err = parseUUID(node.Incarnation); err != nil {
@@ -150,7 +154,7 @@ func (l *Log) recover() error {
 	}
 	run := loadRun(l.fs, l.dir)
 	sameBoot := l.bootID != "" && l.bootID == run.BootID
-	r, err := recoverSegments(l.fs, l.dir, bases, l.o.SegmentBytes, l.nodeID, run, sameBoot)
+	r, err := recoverSegments(l.fs, l.dir, bases, &l.o, l.nodeID, run, sameBoot)
 	if err != nil {
 		return err
 	}

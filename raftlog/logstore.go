@@ -41,7 +41,7 @@ func (l *Log) getLog(index uint64, out *raft.Log) error {
 		return raft.ErrLogNotFound
 	}
 	b := make([]byte, s.end-s.off)
-	if n, err := l.ReadAt(b, s.off); n < len(b) {
+	if n, err := l.readRaw(b, s.off); n < len(b) {
 		if errors.Is(err, ErrTrimmed) || errors.Is(err, io.EOF) {
 			return raft.ErrLogNotFound
 		}
@@ -63,8 +63,13 @@ func (l *Log) getLog(index uint64, out *raft.Log) error {
 }
 
 // ReadAt reads bytes below EndOffset. It answers ErrTrimmed below MinOffset and io.EOF when it reaches the end. Recent bytes come
-// from memory.
-func (l *Log) ReadAt(p []byte, off int64) (int, error) {
+// from memory; bytes from before the last start are verified against the CRC of their frame when they are first read.
+func (l *Log) ReadAt(p []byte, off int64) (int, error) { return l.read(p, off, l.verifyRange) }
+
+// readRaw is ReadAt without the verification, for callers that check the frames they read themselves.
+func (l *Log) readRaw(p []byte, off int64) (int, error) { return l.read(p, off, nil) }
+
+func (l *Log) read(p []byte, off int64, verify func(seg *segment, from, to int64) error) (int, error) {
 	if off < 0 {
 		return 0, ErrTrimmed
 	}
@@ -81,7 +86,7 @@ func (l *Log) ReadAt(p []byte, off int64) (int, error) {
 			n += k
 			continue
 		}
-		k, err := l.readFile(want, at)
+		k, err := l.readFile(want, at, verify)
 		l.stats.fromFile.Add(1)
 		n += k
 		if err != nil {
@@ -92,7 +97,7 @@ func (l *Log) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // readFile reads from the segment that holds off, up to its end.
-func (l *Log) readFile(p []byte, off int64) (int, error) {
+func (l *Log) readFile(p []byte, off int64, verify func(seg *segment, from, to int64) error) (int, error) {
 	segs := *l.segs.Load()
 	i := sort.Search(len(segs), func(i int) bool { return segs[i].base > off }) - 1
 	if i < 0 {
@@ -100,22 +105,33 @@ func (l *Log) readFile(p []byte, off int64) (int, error) {
 	}
 	seg := segs[i]
 	p = p[:min(int64(len(p)), seg.limit()-off)]
+	if verify != nil && off < seg.trusted {
+		if err := verify(seg, off, off+int64(len(p))); err != nil {
+			return 0, l.goneOr(err, off)
+		}
+	}
 	n, err := seg.readAt(p, off)
 	switch {
 	case n == len(p) && n > 0:
 		return n, nil
-	case errors.Is(err, errSegmentClosed):
-		if off < l.MinOffset() {
-			return 0, ErrTrimmed
-		}
-		return 0, io.EOF // a truncated suffix
 	case err == nil || errors.Is(err, io.EOF):
 		if off+int64(n) >= l.end.Load() {
 			return n, io.EOF
 		}
 		return n, fmt.Errorf("%w: %s ends at offset %d", ErrCorrupt, seg.path, off+int64(n))
 	}
-	return n, fmt.Errorf("read %s at offset %d: %w", seg.path, off, err)
+	return n, l.goneOr(fmt.Errorf("read %s at offset %d: %w", seg.path, off, err), off)
+}
+
+// goneOr translates a segment that was closed under the reader: unlinked at the start of the log or truncated at its end.
+func (l *Log) goneOr(err error, off int64) error {
+	switch {
+	case !errors.Is(err, errSegmentClosed):
+		return err
+	case off < l.MinOffset():
+		return ErrTrimmed
+	}
+	return io.EOF
 }
 
 // readFailed ends the process on corruption; other failures to read are returned.
@@ -150,7 +166,7 @@ func (l *Log) restamp() error {
 		return corrupt(fmt.Errorf("state is applied up to offset %d, the log ends at %d", off, end))
 	}
 	var buf []byte
-	w := headerWalk{read: l.ReadAt}
+	w := headerWalk{read: l.readRaw}
 	for off < end {
 		if off = place(off, frameHeaderBytes, l.o.SegmentBytes); off >= end {
 			break
@@ -164,7 +180,7 @@ func (l *Log) restamp() error {
 				buf = make([]byte, h.length)
 			}
 			buf = buf[:h.length]
-			if _, err := l.ReadAt(buf, off+frameHeaderBytes); err != nil {
+			if _, err := l.readRaw(buf, off+frameHeaderBytes); err != nil {
 				return fmt.Errorf("record at offset %d, to be stamped again: %w", off, err)
 			}
 			if crc32.Checksum(buf, castagnoli) != h.bodyCRC {

@@ -30,6 +30,9 @@ type Options struct {
 	// group. Default 1 GiB.
 	SegmentBytes int64
 
+	// VerifyBytes is how much of the end of the log Open verifies. Older bytes are verified when they are first read. Default 64 MiB.
+	VerifyBytes int64
+
 	// Flush is the mode to begin with; SetFlush changes it. Default AsyncFlush.
 	Flush FlushMode
 	// FlushInterval bounds the age of unsynced bytes under AsyncFlush. Default 500 ms.
@@ -86,6 +89,7 @@ func (o *Options) complete() error {
 		o.BootID = kernelBootID
 	}
 	o.SegmentBytes = orDefault(o.SegmentBytes, 1<<30)
+	o.VerifyBytes = orDefault(o.VerifyBytes, 64<<20)
 	o.FlushInterval = orDefault(o.FlushInterval, 500*time.Millisecond)
 	o.StallTimeout = orDefault(o.StallTimeout, 3*time.Second)
 	o.CoalesceBytesMax = orDefault(o.CoalesceBytesMax, 256<<10)
@@ -97,8 +101,8 @@ func (o *Options) complete() error {
 	switch {
 	case o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax || o.SegmentBytes%4096 != 0:
 		return fmt.Errorf("raftlog: SegmentBytes is %d, expected a multiple of 4096 from %d to %d", o.SegmentBytes, segmentBytesMin, int64(segmentBytesMax))
-	case o.FlushInterval < 0 || o.StallTimeout < 0 || o.SnapshotEveryBytes < 0:
-		return errors.New("raftlog: FlushInterval, StallTimeout and SnapshotEveryBytes must not be negative")
+	case o.FlushInterval < 0 || o.StallTimeout < 0 || o.SnapshotEveryBytes < 0 || o.VerifyBytes < 0:
+		return errors.New("raftlog: FlushInterval, StallTimeout, SnapshotEveryBytes and VerifyBytes must not be negative")
 	case o.CoalesceBytesMax < 0 || o.QueueBytesMax < 0 || o.QueueRecordsMax < 0 || o.TailCacheBytes < 0:
 		return errors.New("raftlog: CoalesceBytesMax, QueueBytesMax, QueueRecordsMax and TailCacheBytes must not be negative")
 	case o.RecordBytesMax < 0 || o.RecordBytesMax > recordBytesMaxMax:

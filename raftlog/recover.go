@@ -7,11 +7,9 @@ import (
 	"slices"
 )
 
-// verifyBytes is how much of the end of the log is verified at open. What lies before is verified when it is read.
-const verifyBytes = 64 << 20
-
 // recovered is what the segment files hold, found without changing them.
 type recovered struct {
+	verify int64      // how much of the end is verified
 	all    []*segment // opened
 	segs   []*segment // those of them that stay
 	at     cursor
@@ -30,8 +28,8 @@ type cut struct {
 
 // recoverSegments opens the segments and finds the end of the log. run is what the last run left, sameBoot whether the machine has
 // kept running since, so that every byte written is still there.
-func recoverSegments(fsys FS, dir string, bases []int64, segmentBytes int64, node [16]byte, run runState, sameBoot bool) (r *recovered, err error) {
-	r = &recovered{}
+func recoverSegments(fsys FS, dir string, bases []int64, o *Options, node [16]byte, run runState, sameBoot bool) (r *recovered, err error) {
+	r = &recovered{verify: o.VerifyBytes}
 	defer func() {
 		if err != nil {
 			for _, s := range r.all {
@@ -55,16 +53,19 @@ func recoverSegments(fsys FS, dir string, bases []int64, segmentBytes int64, nod
 		switch {
 		case s.mark.node != node:
 			return r, &Fault{ExitAmnesia, "NODE_AMNESIA", fmt.Errorf("segment %s belongs to node %s", s.path, formatUUID(s.mark.node))}
-		case s.segmentBytes != segmentBytes:
-			return r, &Fault{ExitConfigMismatch, "CONFIG_MISMATCH", fmt.Errorf("segment %s spans %d bytes, configured are %d", s.path, s.segmentBytes, segmentBytes)}
+		case s.segmentBytes != o.SegmentBytes:
+			return r, &Fault{ExitConfigMismatch, "CONFIG_MISMATCH", fmt.Errorf("segment %s spans %d bytes, configured are %d", s.path, s.segmentBytes, o.SegmentBytes)}
 		case s.base != base:
 			return r, corrupt(fmt.Errorf("segment %s says that it begins at %d", s.path, s.base))
-		case i > 0 && base != bases[i-1]+segmentBytes:
-			return r, corrupt(fmt.Errorf("segment %s is missing", segmentName(bases[i-1]+segmentBytes)))
+		case i > 0 && base != bases[i-1]+o.SegmentBytes:
+			return r, corrupt(fmt.Errorf("segment %s is missing", segmentName(bases[i-1]+o.SegmentBytes)))
 		}
 	}
 	if len(r.all) == 0 {
 		return r, nil
+	}
+	if last := r.all[len(r.all)-1]; last.mark.sealed { // the next segment had a name before this one was sealed
+		return r, corrupt(fmt.Errorf("segment %s is missing", segmentName(last.limit())))
 	}
 	r.segs = r.all
 	for {
@@ -96,7 +97,7 @@ func (r *recovered) dropEmpty() bool {
 // scan verifies the end of the log and sets at, points and cut.
 func (r *recovered) scan(fsys FS, run runState, sameBoot bool) error {
 	last := len(r.segs) - 1
-	from := r.segs[last].mark.synced - verifyBytes
+	from := r.segs[last].mark.synced - r.verify
 	k := 0
 	for k < last && r.segs[k].mark.sealed && r.segs[k+1].base <= from {
 		k++
@@ -147,7 +148,7 @@ func (r *recovered) judge(s *scanner, k int, bad error, run runState, sameBoot b
 		return corrupt(fmt.Errorf("log ends at %d, it was closed at %d (%w)", c.end, run.End, orEnd(bad)))
 	case bad == nil:
 		return nil
-	case run.Clean || seg.mark.sealed:
+	case run.Clean || seg.mark.sealed: // a sealed segment is durable to its limit
 		return corrupt(bad)
 	}
 	from := c.end + 1
@@ -176,6 +177,7 @@ func (r *recovered) judge(s *scanner, k int, bad error, run runState, sameBoot b
 // It fills points with what the sidecar knows before that.
 func (r *recovered) startOf(fsys FS, s *scanner, from int64) (cursor, error) {
 	head := &s.seg.segmentHead
+	s.seg.trusted = head.base
 	c := cursor{end: head.base, index: head.firstIndex - 1, term: head.prevTerm, chain: head.prevChain}
 	if from <= head.base {
 		return c, nil
@@ -189,16 +191,16 @@ func (r *recovered) startOf(fsys FS, s *scanner, from int64) (cursor, error) {
 		if p.off > from {
 			continue
 		}
-		b, err := s.window(p.off, frameHeaderBytes)
+		at, bad, err := s.anchor(p.off, p.index)
 		if err != nil {
 			return c, err
 		}
-		h, bad := decodeFrameHeader(b)
-		if bad != nil || h.index != p.index {
+		if bad != nil {
 			return c, nil // let the scan from the start say what is wrong
 		}
 		r.points = append(r.points, side.points[:i+1]...)
-		return cursor{end: p.off + h.size(), index: h.index, term: h.term, chain: h.chain}, nil
+		s.seg.trusted = p.off
+		return at, nil
 	}
 	return c, nil
 }

@@ -54,11 +54,12 @@ const (
 
 // scanner verifies the frames of one segment. It allocates one buffer, whatever the frames claim.
 type scanner struct {
-	seg  *segment
-	size int64 // of the file
-	buf  []byte
-	at   int64 // offset of buf[0]
-	n    int   // valid bytes in buf
+	seg   *segment
+	size  int64 // of the file
+	until int64 // scan stops behind it; default the segment's limit
+	buf   []byte
+	at    int64 // offset of buf[0]
+	n     int   // valid bytes in buf
 }
 
 const scanBufferBytes = 256 << 10
@@ -68,7 +69,7 @@ func newScanner(seg *segment, buf []byte) (*scanner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", seg.path, err)
 	}
-	return &scanner{seg: seg, size: size, buf: buf, at: seg.base}, nil
+	return &scanner{seg: seg, size: size, until: seg.limit(), buf: buf, at: seg.base}, nil
 }
 
 // fileEnd is the offset at which the file ends, at most the segment's limit.
@@ -93,13 +94,35 @@ func (s *scanner) window(off int64, want int) ([]byte, error) {
 	return s.buf[:min(want, k)], nil
 }
 
-// scan walks the frames from c on. It returns the cursor behind the last good frame, why it stopped, and for scanBad what is wrong
+// anchor verifies the frame of entry index at off on its own, taking its word for the chain, and returns the cursor behind it.
+func (s *scanner) anchor(off int64, index uint64) (cursor, error, error) {
+	b, err := s.window(off, frameHeaderBytes)
+	if err != nil {
+		return cursor{}, nil, err
+	}
+	h, bad := decodeFrameHeader(b)
+	switch {
+	case bad != nil:
+		return cursor{}, bad, nil
+	case h.index != index || h.kind == framePad:
+		return cursor{}, fmt.Errorf("frame has index %d, expected %d", h.index, index), nil
+	case off+h.size() > s.seg.limit():
+		return cursor{}, fmt.Errorf("frame %d of %d bytes passes the end of its segment", h.index, h.size()), nil
+	}
+	sum, whole, err := s.checksum(off+frameHeaderBytes, int64(h.length))
+	if err == nil && (!whole || sum != h.bodyCRC) {
+		bad = fmt.Errorf("record %d has CRC %08x, computed %08x", h.index, h.bodyCRC, sum)
+	}
+	return cursor{end: off + h.size(), index: h.index, term: h.term, chain: h.chain}, bad, err
+}
+
+// scan walks the frames from c on, up to until or further. It returns the cursor behind the last good frame, why it stopped, and for scanBad what is wrong
 // there. err is a failure to read.
 func (s *scanner) scan(c cursor, visit func(h *frameHeader, off int64)) (cursor, scanEnd, error, error) {
 	limit := s.seg.limit()
 	for {
 		off := c.end
-		if limit-off < frameHeaderBytes {
+		if limit-off < frameHeaderBytes || off >= s.until {
 			return c, scanFull, nil, nil
 		}
 		b, err := s.window(off, frameHeaderBytes)

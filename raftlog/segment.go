@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 )
 
 // Segment files are named by the offset of their first byte in 20 digits. A file opens with one page of segmentPageBytes that lies
@@ -143,6 +144,11 @@ type segment struct {
 	f  File         // nil once closed
 
 	mark mark // as last written; owned by the writer, or by the flusher under writer.mu
+
+	// Bytes from trusted on were verified at open or written since. Those before are verified when they are first read; checked has
+	// a bit for each region of regionBytes that has been.
+	trusted int64
+	checked []atomic.Uint64
 }
 
 func (s *segment) limit() int64            { return s.base + s.segmentBytes }
@@ -213,7 +219,7 @@ func parseSegmentName(name string) (int64, bool) {
 
 // createSegment makes a segment file whose head is durable before its name is.
 func createSegment(fsys FS, dir string, head segmentHead, node [16]byte) (*segment, error) {
-	s := &segment{segmentHead: head, path: filepath.Join(dir, segmentName(head.base))}
+	s := &segment{segmentHead: head, path: filepath.Join(dir, segmentName(head.base)), trusted: head.base}
 	tmp := s.path + tmpSuffix
 	f, err := fsys.Create(tmp)
 	if err != nil {
@@ -257,7 +263,8 @@ func openSegment(fsys FS, path string) (*segment, error) {
 	s := &segment{segmentHead: head, path: path, f: f}
 	if n == segmentPageBytes {
 		if m, ok := newestMark(page); ok {
-			s.mark = m
+			s.mark, s.trusted = m, s.limit()
+			s.checked = make([]atomic.Uint64, (s.segmentBytes/regionBytes+63)/64+1)
 			return s, nil
 		}
 	}

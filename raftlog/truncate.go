@@ -94,9 +94,14 @@ func (l *Log) cursorBefore(index uint64, segs []*segment, keep int) (cursor, err
 	return cursor{end: s.end, index: h.index, term: h.term, chain: h.chain}, nil
 }
 
-// cutFiles removes the segments from keep on, last first, and shortens the one before them to end at end. The marks go down before
+// cutFiles removes the segments from keep on, last first, and shortens the one before them to end at end. The mark goes down before
 // the bytes do, so that a crash in between does not look like a loss.
 func (l *Log) cutFiles(segs []*segment, keep int, end int64) error {
+	if keep > 0 {
+		if err := l.lowerMark(segs[keep-1], end); err != nil {
+			return err
+		}
+	}
 	for i := len(segs) - 1; i >= keep; i-- {
 		if err := l.removeSegment(segs[i]); err != nil {
 			return err
@@ -106,21 +111,29 @@ func (l *Log) cutFiles(segs []*segment, keep int, end int64) error {
 		return nil
 	}
 	seg := segs[keep-1]
+	op := l.watch.begin("truncate", seg.path)
+	defer l.watch.end(op)
+	if err := seg.f.Truncate(seg.filePos(end)); err != nil {
+		return fmt.Errorf("truncate %s: %w", seg.path, err)
+	}
+	if err := seg.sync(); err != nil {
+		return fmt.Errorf("fsync %s: %w", seg.path, err)
+	}
+	return nil
+}
+
+// lowerMark makes a segment that is about to be shortened to end an active one, durably.
+func (l *Log) lowerMark(seg *segment, end int64) error {
 	if err := l.removeSidecar(seg); err != nil {
 		return err
 	}
-	op := l.watch.begin("truncate", seg.path)
-	defer l.watch.end(op)
-	if end < seg.mark.synced || seg.mark.sealed {
-		if err := seg.writeMark(mark{synced: min(end, seg.mark.synced)}); err != nil {
-			return err
-		}
-		if err := seg.sync(); err != nil {
-			return fmt.Errorf("fsync %s: %w", seg.path, err)
-		}
+	if end >= seg.mark.synced && !seg.mark.sealed {
+		return nil
 	}
-	if err := seg.f.Truncate(seg.filePos(end)); err != nil {
-		return fmt.Errorf("truncate %s: %w", seg.path, err)
+	op := l.watch.begin("fsync", seg.path)
+	defer l.watch.end(op)
+	if err := seg.writeMark(mark{synced: min(end, seg.mark.synced)}); err != nil {
+		return err
 	}
 	if err := seg.sync(); err != nil {
 		return fmt.Errorf("fsync %s: %w", seg.path, err)
