@@ -30,32 +30,31 @@ const (
 // errBlockGone says that a block lies below the trim offset and its file is gone.
 var errBlockGone = errors.New("block was trimmed")
 
-// label says whose entries a block holds: the queue's number and the queue offset of the first entry. Its checksum covers
-// the block's number too, and for the block itself also the entries.
+// label says whose entries a block holds: the queue's number and the queue offset of the first entry. It is stored with a
+// checksum in front that covers the block's own number too and, in the block itself, the entries.
 type label struct {
 	queue uint32
 	base  int64
 }
 
-func (l label) put(dst []byte, block uint64, entries []byte) {
-	binary.BigEndian.PutUint32(dst, l.queue)
-	binary.BigEndian.PutUint64(dst[8:], uint64(l.base))
-	binary.BigEndian.PutUint32(dst[4:], labelSum(dst, block, entries))
+// seal fills the first labelBytes of b; what follows in b is covered by the checksum.
+func (l label) seal(b []byte, block uint64) {
+	binary.BigEndian.PutUint32(b[4:], l.queue)
+	binary.BigEndian.PutUint64(b[8:], uint64(l.base))
+	binary.BigEndian.PutUint32(b, labelSum(b, block))
 }
 
-func labelSum(b []byte, block uint64, entries []byte) uint32 {
-	var head [20]byte
-	binary.BigEndian.PutUint64(head[:], block)
-	copy(head[8:], b[:4])
-	copy(head[12:], b[8:16])
-	return crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, entries)
+// labelSum starts the checksum from the block's number, so that a block in a wrong place does not pass.
+func labelSum(b []byte, block uint64) uint32 {
+	return crc32.Update(uint32(block)^uint32(block>>32), castagnoli, b[4:])
 }
 
-func parseLabel(b []byte, block uint64, entries []byte) (label, bool) {
-	if binary.BigEndian.Uint32(b[4:]) != labelSum(b, block, entries) {
+// parseLabel is the inverse of seal. ok is false if the checksum does not match.
+func parseLabel(b []byte, block uint64) (l label, ok bool) {
+	if binary.BigEndian.Uint32(b) != labelSum(b, block) {
 		return label{}, false
 	}
-	return label{queue: binary.BigEndian.Uint32(b), base: int64(binary.BigEndian.Uint64(b[8:]))}, true
+	return label{queue: binary.BigEndian.Uint32(b[4:]), base: int64(binary.BigEndian.Uint64(b[8:]))}, true
 }
 
 // segment is one block file.
@@ -123,7 +122,7 @@ func encodeBlock(dst []byte, block uint64, l label, entries *[blockEntries]entry
 		binary.BigEndian.PutUint32(b[8:], uint32(e.size))
 		binary.BigEndian.PutUint32(b[12:], uint32(e.tagsCode))
 	}
-	l.put(dst, block, body)
+	l.seal(dst[:blockBytes], block)
 }
 
 func decodeEntries(body []byte, dst *[blockEntries]entry) {
@@ -168,9 +167,9 @@ func (g *segment) write(blocks []byte, from uint64) error {
 	}
 	labels := make([]byte, 0, flushBlocks*labelBytes)
 	for b := from; len(blocks) > 0; b, blocks = b+1, blocks[blockBytes:] {
-		l := label{queue: binary.BigEndian.Uint32(blocks), base: int64(binary.BigEndian.Uint64(blocks[8:]))}
+		l := label{queue: binary.BigEndian.Uint32(blocks[4:]), base: int64(binary.BigEndian.Uint64(blocks[8:]))}
 		labels = labels[:len(labels)+labelBytes]
-		l.put(labels[len(labels)-labelBytes:], b, nil)
+		l.seal(labels[len(labels)-labelBytes:], b)
 	}
 	if _, err := g.file.WriteAt(labels, segmentHeader+index*labelBytes); err != nil {
 		return fmt.Errorf("write consume queue labels: %w", err)
@@ -268,7 +267,7 @@ func (s *blockStore) read(number uint32, want label, buf []byte, dst *[blockEntr
 	}
 	err := readFull(seg.file, buf[:blockBytes], seg.blockAt(block))
 	if err == nil {
-		if got, ok := parseLabel(buf, block, buf[labelBytes:blockBytes]); ok && got == want {
+		if got, ok := parseLabel(buf[:blockBytes], block); ok && got == want {
 			decodeEntries(buf[labelBytes:blockBytes], dst)
 			return nil
 		}
@@ -312,7 +311,7 @@ func (s *blockStore) sync() error {
 	}
 	s.mu.Unlock()
 	for _, seg := range dirty {
-		if err := seg.file.Sync(); err != nil {
+		if err := seg.file.Sync(); err != nil && !seg.retired.Load() {
 			return fmt.Errorf("sync consume queue file: %w", err)
 		}
 	}

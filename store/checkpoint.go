@@ -140,8 +140,8 @@ func (s *Store) encodeState(e *encoder) {
 // Release forgets the capture.
 func (c *capture) Release() {}
 
-// Persist writes the checkpoint: derived files first, then the checkpoint under a temporary name, then its name. An error
-// leaves the previous checkpoint as the newest and stops the store.
+// Persist writes the checkpoint: derived files and their names first, then the checkpoint under a temporary name, then its
+// name. An error leaves the previous checkpoint as the newest and stops the store.
 func (c *capture) Persist() error {
 	s := c.store
 	s.persistMu.Lock()
@@ -150,6 +150,9 @@ func (c *capture) Persist() error {
 		return err
 	}
 	keys := <-c.keys
+	if n := len(s.kept); n > 0 && s.kept[n-1].applied > c.applied {
+		return nil // a newer capture was faster
+	}
 	err := keys.err
 	if err == nil {
 		err = c.persist(keys.runs)
@@ -164,6 +167,9 @@ func (c *capture) Persist() error {
 func (c *capture) persist(keys []keyRange) error {
 	s := c.store
 	if err := s.blocks.sync(); err != nil {
+		return err
+	}
+	if err := s.fs.SyncDir(s.dir); err != nil {
 		return err
 	}
 	name := checkpointName(c.applied)

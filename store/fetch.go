@@ -244,7 +244,17 @@ func (s *Store) readBlock(q *queue, base int64, number uint32, sc *scratch) erro
 // minOf returns the queue's min offset: the first message not below the trim offset. It is worked out when first asked
 // for after a trim; the answer depends on the applied records only.
 func (s *Store) minOf(q *queue, sc *scratch) (int64, error) {
-	trim := s.trim.Load()
+	for {
+		trim := s.trim.Load()
+		low, err := s.minAt(q, trim, sc)
+		if errors.Is(err, errBlockGone) && s.trim.Load() > trim {
+			continue // the next trim came in between and took the files
+		}
+		return low, err
+	}
+}
+
+func (s *Store) minAt(q *queue, trim int64, sc *scratch) (int64, error) {
 	q.mu.Lock()
 	low, tailBase, blocks, first := q.min, q.tailBase(), q.blocks, q.first
 	if q.minTrim >= trim {
@@ -360,11 +370,11 @@ func (s *Store) entryAt(q *queue, offset int64, sc *scratch) (entry, error) {
 		return entry{}, ErrNotFound
 	}
 	n, err := s.readEntries(q, offset, sc)
-	if err != nil {
-		return entry{}, err
-	}
-	if n == 0 {
+	switch {
+	case errors.Is(err, errBlockGone), err == nil && n == 0:
 		return entry{}, ErrNotFound
+	case err != nil:
+		return entry{}, err
 	}
 	return sc.entries[0], nil
 }

@@ -49,6 +49,13 @@ func (l *memLog) MinOffset() int64 {
 	return l.min
 }
 
+// unlink moves the log's start up to floor.
+func (l *memLog) unlink(floor int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.min = max(l.min, floor)
+}
+
 // next is the offset that the next record will have.
 func (l *memLog) next() int64 { return int64(len(l.data) + l.gap) }
 

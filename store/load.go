@@ -317,7 +317,7 @@ func (l *blockLoader) open(m segmentMark, n uint64) error {
 	}
 	for i := range n {
 		block := m.start + i
-		lab, ok := parseLabel(labels[i*labelBytes:][:labelBytes], block, nil)
+		lab, ok := parseLabel(labels[i*labelBytes:][:labelBytes], block)
 		if !ok {
 			if lab, ok = l.identify(seg, block); !ok {
 				l.bad = append(l.bad, block)
@@ -335,7 +335,7 @@ func (l *blockLoader) identify(seg *segment, block uint64) (label, bool) {
 	if readFull(seg.file, buf, seg.blockAt(block)) != nil {
 		return label{}, false
 	}
-	return parseLabel(buf, block, buf[labelBytes:])
+	return parseLabel(buf, block)
 }
 
 func (l *blockLoader) place(lab label, block uint64) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 
 	"rmq/store/message"
@@ -66,17 +67,31 @@ func (s *Store) OffsetByTime(id QueueID, ts int64, upper bool) (int64, error) {
 	}
 	sc := scratchPool.Get().(*scratch)
 	defer scratchPool.Put(sc)
-	first, err := s.minOf(q, sc)
-	if err != nil {
-		return 0, err
+	for {
+		first, err := s.minOf(q, sc)
+		if err != nil {
+			return 0, err
+		}
+		offset, err := s.searchTime(q, first, ts, upper, sc)
+		if err == nil {
+			return offset, nil
+		}
+		if now, minErr := s.minOf(q, sc); minErr != nil || now == first {
+			return 0, fmt.Errorf("search %s-%d by time: %w", id.Topic, id.ID, err)
+		}
+		// A trim overtook the search: look again from the new min.
 	}
+}
+
+// searchTime is OffsetByTime from offset first on.
+func (s *Store) searchTime(q *queue, first, ts int64, upper bool, sc *scratch) (int64, error) {
 	// Find the first message behind the boundary: stored at or after ts for lower, after ts for upper.
 	lo, hi := first, q.max()
 	for lo < hi {
 		mid := lo + (hi-lo)/2
 		t, err := s.storeTimeAt(q, mid, sc)
 		if err != nil {
-			return 0, fmt.Errorf("search %s-%d by time: %w", id.Topic, id.ID, err)
+			return 0, err
 		}
 		if t < ts || upper && t == ts {
 			lo = mid + 1
@@ -91,8 +106,8 @@ func (s *Store) OffsetByTime(id QueueID, ts int64, upper bool) (int64, error) {
 }
 
 // MessageAt returns a copy of the message that starts at byte position phys of the log. The error is ErrNotFound if no
-// message starts there, or it is not applied, trimmed, or of a deleted topic. Bytes inside a message that look like another
-// one are not mistaken for it: the consume queue must name phys.
+// message starts there, or it is not applied yet or trimmed. Bytes inside a message that look like another one are not
+// mistaken for it: the consume queue has to name phys, or else the log's own framing has to.
 func (s *Store) MessageAt(phys int64) ([]byte, error) {
 	if phys < s.trim.Load() || phys >= s.applied.Load() || phys < 0 {
 		return nil, ErrNotFound
@@ -102,15 +117,27 @@ func (s *Store) MessageAt(phys int64) ([]byte, error) {
 		return nil, err
 	}
 	v := message.View(b)
-	q := s.queues.getBytes(v.Topic(), v.QueueID())
-	if q == nil {
-		return nil, ErrNotFound
+	if q := s.queues.getBytes(v.Topic(), v.QueueID()); q != nil {
+		sc := scratchPool.Get().(*scratch)
+		defer scratchPool.Put(sc)
+		e, err := s.entryAt(q, v.QueueOffset(), sc)
+		if err == nil && e.phys == phys {
+			return b, nil
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
 	}
-	sc := scratchPool.Get().(*scratch)
-	defer scratchPool.Put(sc)
-	if e, err := s.entryAt(q, v.QueueOffset(), sc); err != nil {
+	// A message of a deleted topic, or one that takes no place in a queue.
+	starts := false
+	err = s.scanMessages(phys, phys+1, func(message.View, int64) error {
+		starts = true
+		return errScanEnd
+	})
+	if err != nil && !errors.Is(err, errNoScan) {
 		return nil, err
-	} else if e.phys != phys {
+	}
+	if !starts {
 		return nil, ErrNotFound
 	}
 	return b, nil

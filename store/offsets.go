@@ -90,11 +90,15 @@ func (t *offsetTable) commit(commits []OffsetCommit) {
 	defer t.mu.Unlock()
 	for i := range commits {
 		c := &commits[i]
-		e := t.entry(c.Group, c.Topic, c.Queue)
-		if e.pending || c.Epoch != 0 && c.Epoch != e.resets+1 {
+		var now queueProgress
+		p := t.byGroup[c.Group][c.Topic]
+		if j, ok := p.find(c.Queue); ok {
+			now = p[j]
+		}
+		if now.pending || c.Epoch != 0 && c.Epoch != now.resets+1 {
 			continue
 		}
-		e.offset = c.Offset
+		t.entry(c.Group, c.Topic, c.Queue).offset = c.Offset
 	}
 }
 
