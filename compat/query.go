@@ -16,6 +16,7 @@ func (p *Processors) registerQueries(mux *remoting.Mux, class *remoting.Class) {
 	mux.Handle(protocol.ViewMessageById, class, handle(p, p.viewMessage))
 	mux.Handle(protocol.GetTopicStatsInfo, class, handle(p, p.topicStats))
 	mux.Handle(protocol.GetConsumeStats, class, handle(p, p.consumeStats))
+	mux.Handle(protocol.GetBrokerConsumeStats, class, handle(p, p.brokerConsumeStats))
 	mux.Handle(protocol.GetConsumerConnectionList, class, handle(p, p.consumerConnections))
 	mux.Handle(protocol.GetProducerConnectionList, class, handle(p, p.producerConnections))
 	mux.Handle(protocol.GetAllProducerInfo, class, handle(p, p.allProducers))
@@ -124,9 +125,15 @@ func (p *Processors) topicsToReport(h *protocol.GetConsumeStatsRequestHeader) []
 }
 
 func (p *Processors) consumeStats(_ context.Context, _ *remoting.Request, h *protocol.GetConsumeStatsRequestHeader) (answer, error) {
+	stats, _ := p.statsOf(h.ConsumerGroup, p.topicsToReport(h))
+	return encoded(stats)
+}
+
+// statsOf is a group's progress in topics, and how many messages it has still to consume there.
+func (p *Processors) statsOf(group string, topics []string) (stats protocol.ConsumeStats, lag int64) {
 	st := p.broker.Store()
-	stats := protocol.ConsumeStats{OffsetTable: map[protocol.MessageQueue]protocol.OffsetWrapper{}}
-	for _, topic := range p.topicsToReport(h) {
+	stats.OffsetTable = map[protocol.MessageQueue]protocol.OffsetWrapper{}
+	for _, topic := range topics {
 		t, ok := st.Topic(topic)
 		if !ok {
 			continue
@@ -134,10 +141,7 @@ func (p *Processors) consumeStats(_ context.Context, _ *remoting.Request, h *pro
 		for id := range t.ReadQueues {
 			q := store.QueueID{Topic: topic, ID: id}
 			w := protocol.OffsetWrapper{BrokerOffset: st.MaxOffset(q)}
-			offset, ok := p.broker.Offset(h.ConsumerGroup, q)
-			if ok {
-				w.ConsumerOffset = offset
-			}
+			w.ConsumerOffset, _ = p.broker.Offset(group, q)
 			w.PullOffset = w.ConsumerOffset
 			if last := w.ConsumerOffset - 1; last >= st.MinOffset(q) && last < w.BrokerOffset {
 				if ms, err := st.StoreTimeAt(q, last); err == nil {
@@ -145,12 +149,33 @@ func (p *Processors) consumeStats(_ context.Context, _ *remoting.Request, h *pro
 				}
 			}
 			stats.OffsetTable[p.messageQueue(q)] = w
+			lag += w.BrokerOffset - w.ConsumerOffset
 		}
-		if minute, _, _, ok := p.broker.Stats().Traffic(broker.GroupGetNums, topic, h.ConsumerGroup); ok {
+		if minute, _, _, ok := p.broker.Stats().Traffic(broker.GroupGetNums, topic, group); ok {
 			stats.ConsumeTps += minute.PerSec
 		}
 	}
-	return encoded(stats)
+	return stats, lag
+}
+
+// brokerConsumeStats is the progress of every group of the broker, ordered groups only if asked for.
+func (p *Processors) brokerConsumeStats(_ context.Context, _ *remoting.Request, h *protocol.GetConsumeStatsInBrokerHeader) (answer, error) {
+	list := protocol.ConsumeStatsList{BrokerAddr: p.Identity().Addr, ConsumeStatsList: []map[string][]protocol.ConsumeStats{}}
+	for _, g := range p.broker.Store().Groups() {
+		if h.Order && !g.ConsumeMessageOrderly {
+			continue
+		}
+		var all []protocol.ConsumeStats
+		for _, topic := range p.broker.TopicsOfGroup(g.Name) {
+			stats, lag := p.statsOf(g.Name, []string{topic})
+			all = append(all, stats)
+			list.TotalDiff += lag
+		}
+		if all != nil {
+			list.ConsumeStatsList = append(list.ConsumeStatsList, map[string][]protocol.ConsumeStats{g.Name: all})
+		}
+	}
+	return encoded(list)
 }
 
 func connections(members []broker.Member) []protocol.Connection {

@@ -29,11 +29,11 @@ func runBroker(ctx context.Context, env environment, args []string) error {
 		return nil
 	}
 	console := slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})
-	configs, err := loadBrokerConfigs(flags, env, slog.New(console))
-	if err != nil || flags.Check {
-		return err
-	}
-	if flags.PrintConfig || flags.PrintImportant {
+	if flags.Check || flags.PrintConfig || flags.PrintImportant {
+		configs, err := loadBrokerConfigs(flags, env, slog.New(console))
+		if err != nil || flags.Check {
+			return err
+		}
 		for _, c := range configs {
 			if err := PrintItems(env.stdout, c.Items(), flags.PrintImportant); err != nil {
 				return err
@@ -46,6 +46,10 @@ func runBroker(ctx context.Context, env environment, args []string) error {
 		logger.Warn("no broker.log", "error", err)
 	}
 	defer logFile.Close()
+	configs, err := loadBrokerConfigs(flags, env, logger)
+	if err != nil {
+		return err
+	}
 	if flags.EnableProxy {
 		logger.Warn("--enable-proxy has no effect: rmq has no gRPC proxy yet")
 	}
@@ -86,12 +90,29 @@ func loadBrokerConfigs(flags serverFlags, env environment, logger *slog.Logger) 
 				return nil, err
 			}
 		}
+		if err := checkSingleReplica(c); err != nil {
+			return nil, err
+		}
 		if err := refuseForeignStore(c.StorePathRootDir); err != nil {
 			return nil, err
 		}
 		configs = append(configs, c)
 	}
 	return configs, nil
+}
+
+// checkSingleReplica refuses configurations of a replica among several: started alone, it would found a second group of
+// the same name.
+func checkSingleReplica(c *BrokerConfig) error {
+	switch {
+	case c.BrokerRole == Slave && c.BrokerID != 0:
+		return fmt.Errorf("broker %s has brokerRole=SLAVE: this version runs one replica for each group; start the file of its master only", c.BrokerName)
+	case c.EnableDLegerCommitLog && len(c.DLegerPeers) > 1:
+		return fmt.Errorf("broker %s has %d dLegerPeers: this version runs one replica for each group", c.BrokerName, len(c.DLegerPeers))
+	case c.BrokerID < 0:
+		return fmt.Errorf("broker %s has brokerId=-1, which asks for a number in a group of several replicas: this version runs one replica for each group", c.BrokerName)
+	}
+	return nil
 }
 
 // brokerBootLine is the line that operators and scripts wait for.

@@ -148,7 +148,7 @@ func (g *group) openBroker(client *remoting.Client) (err error) {
 		return err
 	}
 	g.processors = compat.New(compat.Options{
-		Broker: g.broker, Identity: g.identity, Properties: g.properties, RuntimeInfo: g.runtimeInfo, Logger: g.logger, VersionDesc: "RMQ_" + version,
+		Broker: g.broker, Identity: g.identity, Properties: g.properties, RuntimeInfo: g.runtimeInfo, Logger: g.logger, VersionDesc: versionDesc,
 	})
 	g.registrar, err = compat.NewRegistrar(compat.RegistrarOptions{
 		Client: client, NameServers: c.NamesrvAddr, Interval: c.RegisterNameServerPeriod, Timeout: c.RegisterBrokerTimeoutMills,
@@ -266,6 +266,9 @@ func (g *group) properties() []compat.Property {
 	}
 	return list
 }
+
+// versionDesc is the RocketMQ version whose protocol this broker speaks, in the form that tools print and parse.
+const versionDesc = "V5_3_3-rmq"
 
 // diskUsage is the used share of the file system that holds dir, as df counts it: space reserved for root is not free.
 func diskUsage(dir string) (float64, error) {

@@ -32,26 +32,30 @@ func runNamesrv(ctx context.Context, env environment, args []string) error {
 		file = flags.ConfigFiles[0]
 	}
 	console := slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})
-	c, err := LoadNamesrvConfig(file, env.getenv, slog.New(console), flags.Strict)
-	if err != nil || flags.Check {
-		return err
-	}
-	if flags.PrintConfig || flags.PrintImportant {
+	if flags.Check || flags.PrintConfig || flags.PrintImportant {
+		c, err := LoadNamesrvConfig(file, env.getenv, slog.New(console), flags.Strict)
+		if err != nil || flags.Check {
+			return err
+		}
 		return PrintItems(env.stdout, c.Items(), flags.PrintImportant)
-	}
-	if file != "" {
-		fmt.Fprintf(env.stdout, "load config properties file OK, %s\n", file)
 	}
 	logger, logFile, err := OpenRoleLog(env.getenv, "namesrv.log", slog.LevelInfo, console)
 	if err != nil {
 		logger.Warn("no namesrv.log", "error", err)
 	}
 	defer logFile.Close()
+	c, err := LoadNamesrvConfig(file, env.getenv, logger, flags.Strict)
+	if err != nil {
+		return err
+	}
+	if file != "" {
+		fmt.Fprintf(env.stdout, "load config properties file OK, %s\n", file)
+	}
 	n, err := startNameServer(c, logger)
 	if err != nil {
 		return err
 	}
-	line := "The Name Server boot success. serializeType=JSON, address " + n.server.Addrs()[0].String()
+	line := fmt.Sprintf("The Name Server boot success. serializeType=JSON, address %s:%d", c.BindAddress, c.ListenPort)
 	fmt.Fprintln(env.stdout, line)
 	logger.Info(line)
 	<-ctx.Done()
