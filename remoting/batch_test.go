@@ -172,3 +172,18 @@ func TestAnswersToOneReadLeaveTogether(t *testing.T) {
 		}
 	}
 }
+
+// A connection that is being closed does not wait for a batch to be flushed.
+func TestCloseWritesWhatABatchGathered(t *testing.T) {
+	f := newFixture(t, nil)
+	w := f.wire()
+	w.send(request(codeHold, 1, ""))
+	r := f.next()
+	r.Conn.settled(t)
+	NewBatch().Reply(r, &protocol.Command{})
+	r.Conn.Close()
+	if resp := w.read(); resp.Opaque != 1 {
+		t.Errorf("got %+v", resp)
+	}
+	_ = w.ended()
+}

@@ -70,7 +70,7 @@ func (c *Conn) process(now time.Time) error {
 		if c.cmd.IsResponse() {
 			c.deliver()
 		} else {
-			c.serveRequest(now)
+			c.serveRequest(now, int64(len(frame)))
 		}
 		if c.congested() {
 			if corked {
@@ -149,8 +149,8 @@ func (c *Conn) outlive(what string, code int32) {
 	}
 }
 
-// serveRequest admits the request in c.cmd and has its handler run.
-func (c *Conn) serveRequest(now time.Time) {
+// serveRequest admits the request in c.cmd, which came as size bytes, and has its handler run.
+func (c *Conn) serveRequest(now time.Time, size int64) {
 	if c.stopping.Load() == stopDrain {
 		c.refuse(protocol.ServiceNotAvailable, "the server is shutting down") // clients try another one
 		return
@@ -165,6 +165,17 @@ func (c *Conn) serveRequest(now time.Time) {
 		c.refuse(protocol.SystemBusy, rt.class.busyRemark())
 		return
 	}
+	var held int64
+	if rt.class.Mode == Spawn && size > bufferMin {
+		// Such a request stays in memory until it is answered, and a class counts requests, not bytes.
+		if c.host.inbound.take(size) != nil {
+			rt.class.leave()
+			c.host.count.busy.Add(1)
+			c.refuse(protocol.SystemBusy, "[OVERLOAD]system busy, start flow control for a while: requests at hand use up the memory for them")
+			return
+		}
+		held = size
+	}
 	c.inflight.Add(1)
 	r := &Request{
 		Conn:     c,
@@ -175,6 +186,7 @@ func (c *Conn) serveRequest(now time.Time) {
 		opaque:   c.cmd.Opaque,
 		codec:    c.cmd.Codec,
 		oneway:   c.cmd.IsOneway(),
+		held:     held,
 	}
 	if rt.class.Mode == Inline {
 		r.run(rt.handle)

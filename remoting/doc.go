@@ -20,7 +20,7 @@
 // # Limits
 //
 // Requests in flight are bounded per Class (refused with SYSTEM_BUSY) and per connection (reading stops);
-// frames by protocol.MaxFrame; memory for half-received frames and for unwritten answers per server; a peer
+// frames by protocol.MaxFrame; memory for received frames and for unwritten answers per server; a peer
 // that does not read is cut off at OutboundBytesMax or WriteTimeout. Memory for a frame grows with the bytes
 // that came, never with the length it declares; a connection without traffic holds no buffer.
 package remoting

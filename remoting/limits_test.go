@@ -318,6 +318,40 @@ func TestInboundBytesTotalMax(t *testing.T) {
 	f.wire().works()
 }
 
+// Large requests that wait for their answer count as received memory; one too many is refused, nothing closed.
+func TestLargeRequestsAtHand(t *testing.T) {
+	held := make(chan *Request, 8)
+	f := newFixture(t, func(o *ServerOptions, _ *fixture) {
+		o.InboundBytesTotalMax = 1 << 20
+		o.Mux.Handle(77, &Class{Name: "spawn", Limit: 100, Mode: Spawn}, func(r *Request) { held <- r })
+	})
+	w := f.wire()
+	large := request(77, 1, "")
+	large.Body = make([]byte, 60<<10)
+	var requests []*Request
+	for range 17 {
+		w.send(large)
+		requests = append(requests, receive(t, held))
+	}
+	w.send(large)
+	if resp := w.read(); resp.Code != protocol.SystemBusy {
+		t.Errorf("got %+v", resp)
+	}
+	w.send(request(77, 2, "small"))
+	requests = append(requests, receive(t, held))
+	for _, r := range requests {
+		r.Reply(&protocol.Command{})
+		r.Done()
+		w.read()
+	}
+	if n := f.Stats().InboundBytes; n != 0 {
+		t.Errorf("%d bytes stay charged", n)
+	}
+	w.send(large)
+	receive(t, held).Done()
+	w.works()
+}
+
 // A connection that waits holds no buffer, or a small one for what is there of a frame.
 func TestWaitingHoldsLittleMemory(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

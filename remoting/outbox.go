@@ -111,7 +111,7 @@ func (o *outbox) put(cmd *protocol.Command, release func(), b *Batch) error {
 	}
 	o.charge()
 	switch {
-	case o.writing || (o.corked || b != nil) && o.queued < gatherMax:
+	case o.writing || (o.corked || b != nil) && o.queued < gatherMax && o.empty == nil:
 		if b != nil && o.batch != b {
 			o.batch = b
 			b.conns = append(b.conns, o.conn)
@@ -388,15 +388,19 @@ func (o *outbox) awaitRoom(more int) <-chan struct{} {
 	return o.room
 }
 
-// awaitEmpty returns a channel that is closed when all is written or lost, or nil if that is so now.
+// awaitEmpty returns a channel that is closed when all is written or lost, or nil if that is so now. It has
+// written what a batch or the read loop was still gathering.
 func (o *outbox) awaitEmpty() <-chan struct{} {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	if o.dead || o.queued+o.flying == 0 {
+		o.mu.Unlock()
 		return nil
 	}
 	if o.empty == nil {
 		o.empty = make(chan struct{})
 	}
-	return o.empty
+	empty := o.empty
+	o.corked = false
+	o.flushQueued()
+	return empty
 }

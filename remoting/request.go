@@ -22,6 +22,7 @@ type Request struct {
 	code, opaque int32
 	codec        protocol.Codec
 	oneway       bool
+	held         int64         // bytes charged to the host's account of received memory
 	state        atomic.Uint32 // one of request...
 }
 
@@ -37,7 +38,7 @@ const flagResponse = 1
 // Reply answers the request; opaque, header codec and response flag are those the peer expects, whatever resp
 // says, and a version of 0 stands for rmq's. To a oneway request nothing is sent. Any goroutine, also after the handler has returned. Never blocks.
 // Of Reply, ReplyBuffer and Done only the first on a request counts. resp may be used again at once, but a Body
-// longer than 8 KiB must not be changed any more: see ReplyBuffer.
+// longer than 8 KiB must not change any more, so it cannot be the Cmd.Body of an Inline handler: see ReplyBuffer.
 func (r *Request) Reply(resp *protocol.Command) { r.answer(resp, nil, nil) }
 
 // ReplyBuffer is Reply for a Body in borrowed memory. release is called exactly once, in every case: when the
@@ -94,6 +95,9 @@ func (r *Request) leave(was uint32) {
 	}
 	if was == requestOpen {
 		r.Conn.left()
+	}
+	if r.held > 0 {
+		r.Conn.host.inbound.give(r.held)
 	}
 	r.class.leave()
 }

@@ -28,8 +28,9 @@ type ServerOptions struct {
 	// OutboundBytesTotalMax bounds the same over all connections [1 GiB]. Beyond it, the next connection that
 	// adds to a backlog of its own is reset.
 	OutboundBytesTotalMax int64
-	// InboundBytesTotalMax bounds the memory that half-received frames above 64 KiB hold [1 GiB]. Beyond it, the
-	// next connection that needs more is closed.
+	// InboundBytesTotalMax bounds the memory of half-received frames above 64 KiB, and of unanswered Spawn requests
+	// above 4 KiB [1 GiB]. Beyond it, the next connection that needs more for a frame is closed, and the next such
+	// request is answered SYSTEM_BUSY.
 	InboundBytesTotalMax int64
 
 	// FirstFrameTimeout [5 s] is for a TLS handshake, and then for the first frame from its first byte on, unless

@@ -14,11 +14,11 @@ type ServerStats struct {
 	FramesIn      uint64
 	BytesIn       uint64 // as frames: without TCP and TLS overhead
 	BytesOut      uint64
-	Busy          uint64 // requests answered SYSTEM_BUSY because their class was full
+	Busy          uint64 // requests answered SYSTEM_BUSY because their class or the memory for requests was full
 	BadFrames     uint64 // connections closed for a frame that cannot be read
 	Timeouts      uint64 // connections closed by a timeout other than IdleTimeout
 	SlowReaders   uint64 // connections reset for unread answers
-	InboundBytes  int64  // held by half-received large frames now
+	InboundBytes  int64  // held by half-received and unanswered large frames now
 	OutboundBytes int64  // that wait for peers to read them now
 }
 
