@@ -85,6 +85,10 @@ func loadBrokerConfigs(flags serverFlags, env environment, logger *slog.Logger) 
 		if err != nil {
 			return nil, err
 		}
+		if file == "" {
+			// Nobody asked for speed over safety: without a file, what is acknowledged is on disk.
+			c.FlushDiskType = SyncFlush
+		}
 		if flags.NamesrvAddr != "" {
 			if err := c.OverrideNamesrvAddr(flags.NamesrvAddr); err != nil {
 				return nil, err
