@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,6 +61,11 @@ const (
 	retryMin = time.Second
 	retryMax = 8 * time.Second
 )
+
+// topicsPerRequest keeps a registration below 4 MiB, a quarter of what a frame holds: a topic takes 200 to 400 bytes. The
+// compressed form would hold more, but it leaves out the topics' system flags, and 4.x name servers cannot read one with
+// attributes.
+const topicsPerRequest = 8_000
 
 // unregisterTimeout bounds how long Close waits for name servers.
 const unregisterTimeout = 3 * time.Second
@@ -375,9 +381,31 @@ func (p *registrarPeer) tell(ctx context.Context, demand uint64, everything bool
 	return p.send(ctx, now, now.Topics, false)
 }
 
+// send registers topics in as few requests as their number allows.
 func (p *registrarPeer) send(ctx context.Context, now *Registration, topics []store.TopicConfig, incremental bool) error {
+	known := p.acked != nil && p.acked.Version == now.Version
 	p.sent, p.acked = now, nil
-	request, err := registerRequest(now, topics, incremental)
+	parts := slices.Collect(slices.Chunk(topics, topicsPerRequest))
+	if len(parts) == 0 {
+		parts = append(parts, nil)
+	}
+	for i, part := range parts {
+		version := now.Version
+		if i < len(parts)-1 && !known {
+			// A name server takes changed topics from a version that differs from the one before. The last part has the
+			// true one.
+			version.Counter = int64(-1 - i)
+		}
+		if err := p.sendPart(ctx, now, part, version, incremental || len(parts) > 1); err != nil {
+			return err
+		}
+	}
+	p.acked = now
+	return nil
+}
+
+func (p *registrarPeer) sendPart(ctx context.Context, now *Registration, topics []store.TopicConfig, version store.Version, incremental bool) error {
+	request, err := registerRequest(now, topics, version, incremental)
 	if err != nil {
 		return err
 	}
@@ -389,7 +417,6 @@ func (p *registrarPeer) send(ctx context.Context, now *Registration, topics []st
 	if answer.Code != protocol.Success {
 		return fmt.Errorf("name server answered code %d: %s", answer.Code, answer.Remark)
 	}
-	p.acked = now
 	return p.takeAnswer(now, answer)
 }
 
@@ -462,21 +489,10 @@ func sameTopic(a, b *store.TopicConfig) bool {
 		a.FilterType == b.FilterType && a.SysFlag == b.SysFlag && a.Order == b.Order && maps.Equal(a.Attributes, b.Attributes)
 }
 
-// plainBytesMax is the size from which a registration is compressed. Smaller ones are not, because the compressed form
-// leaves out the topics' system flags.
-const plainBytesMax = 4 << 20
-
-func registerRequest(now *Registration, topics []store.TopicConfig, incremental bool) (*protocol.Command, error) {
-	body := registerBody(now, topics)
-	text, err := protocol.EncodeBody(body)
+func registerRequest(now *Registration, topics []store.TopicConfig, version store.Version, incremental bool) (*protocol.Command, error) {
+	text, err := protocol.EncodeBody(registerBody(now.Permission, topics, version))
 	if err != nil {
 		return nil, fmt.Errorf("registration: %w", err)
-	}
-	compressed := len(text) > plainBytesMax
-	if compressed {
-		if text, err = body.EncodeCompressed(); err != nil {
-			return nil, fmt.Errorf("registration: %w", err)
-		}
 	}
 	request := protocol.NewRequest(protocol.RegisterBroker, &protocol.RegisterBrokerRequestHeader{
 		BrokerName:   now.BrokerName,
@@ -486,7 +502,6 @@ func registerRequest(now *Registration, topics []store.TopicConfig, incremental 
 		BrokerID:     now.BrokerID,
 		// Says that this is a 5.x broker: without a leader, the smallest id may report the topics.
 		HasEnableActingMaster: true,
-		Compressed:            compressed,
 		BodyCrc32:             int32(crc32.ChecksumIEEE(text) & 0x7fffffff),
 	})
 	if incremental {
@@ -496,16 +511,14 @@ func registerRequest(now *Registration, topics []store.TopicConfig, incremental 
 	return request, nil
 }
 
-func registerBody(now *Registration, topics []store.TopicConfig) *protocol.RegisterBrokerBody {
+func registerBody(permission int32, topics []store.TopicConfig, version store.Version) *protocol.RegisterBrokerBody {
 	body := &protocol.RegisterBrokerBody{FilterServerList: []string{}}
 	wrapper := &body.TopicConfigSerializeWrapper
-	wrapper.DataVersion = protocol.DataVersion{
-		StateVersion: now.Version.StateVersion, Timestamp: now.Version.Timestamp, Counter: now.Version.Counter,
-	}
+	wrapper.DataVersion = protocol.DataVersion{StateVersion: version.StateVersion, Timestamp: version.Timestamp, Counter: version.Counter}
 	const readWrite = broker.PermRead | broker.PermWrite
 	mask := int32(-1)
-	if now.Permission&readWrite != readWrite {
-		mask = now.Permission
+	if permission&readWrite != readWrite {
+		mask = permission
 	}
 	wrapper.TopicConfigTable = make(map[string]protocol.TopicConfig, len(topics))
 	for i := range topics {
