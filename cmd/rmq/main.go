@@ -50,7 +50,14 @@ func main() {
 	if role, ok := roleFromArgv0(os.Args[0]); ok {
 		args = append([]string{role}, args...)
 	}
-	os.Exit(dispatch(ctx, env, args))
+	stopPprof, err := servePprof(env.getenv(pprofVariable))
+	if err != nil {
+		fmt.Fprintf(env.stderr, "rmq: %v\n", err)
+		os.Exit(exitFailed)
+	}
+	code := dispatch(ctx, env, args)
+	stopPprof()
+	os.Exit(code)
 }
 
 // dispatch runs the sub-command that args names and returns the exit code.
