@@ -101,6 +101,7 @@ type rig struct {
 	fs  *memFS
 	o   Options
 	*Store
+	filled int // messages sent by fill
 }
 
 const rigDir = "store"

@@ -98,11 +98,20 @@ func (l *pairList) remove(p pair) bool {
 	switch {
 	case len(c.items) == 0:
 		l.chunks = slices.Delete(l.chunks, i, i+1)
-	case len(c.items) < pairChunkMax/4 && i+1 < len(l.chunks) && len(c.items)+len(l.chunks[i+1].items) <= pairChunkMax/2:
-		c.items = append(c.items, l.chunks[i+1].items...)
-		l.chunks = slices.Delete(l.chunks, i+1, i+2)
+	case len(c.items) >= pairChunkMax/4:
+	case i > 0 && len(l.chunks[i-1].items)+len(c.items) <= pairChunkMax/2:
+		l.join(i - 1)
+	case i+1 < len(l.chunks) && len(c.items)+len(l.chunks[i+1].items) <= pairChunkMax/2:
+		l.join(i)
 	}
 	return true
+}
+
+// join appends chunk i+1 to chunk i.
+func (l *pairList) join(i int) {
+	c := l.own(i)
+	c.items = append(c.items, l.chunks[i+1].items...)
+	l.chunks = slices.Delete(l.chunks, i+1, i+2)
 }
 
 // atLeast returns the smallest pair that is not below p.
