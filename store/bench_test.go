@@ -59,19 +59,6 @@ func (dirFS) List(dir string) ([]string, error) {
 	return names, err
 }
 
-// endlessLog answers every read with the same record, stamped for its place: a log of any size in no memory.
-type endlessLog struct{ record []byte }
-
-func (l *endlessLog) MinOffset() int64 { return 0 }
-
-func (l *endlessLog) ReadAt(p []byte, off int64) (int, error) {
-	for n := 0; n < len(p); {
-		at := int(off+int64(n)) % len(l.record)
-		n += copy(p[n:], l.record[at:])
-	}
-	return len(p), nil
-}
-
 func benchMessage(topic string, queue int32, size int) []byte {
 	return msg{topic: topic, queue: queue, body: strings.Repeat("x", size), uniq: "7F0000011F9018B4AAC20000000A0000", tag: "TagA", time: 1,
 		props: []string{"CLUSTER", "DefaultCluster", "MSG_REGION", "DefaultRegion", "TRACE_ON", "true", "WAIT", "true"}}.encode()

@@ -23,7 +23,6 @@ type memInode struct {
 	mu     sync.Mutex
 	data   []byte
 	synced []byte
-	closed bool
 }
 
 func newMemFS() *memFS {
