@@ -20,45 +20,20 @@ const IncrementalField = "rmqIncremental"
 type watched struct{}
 
 func (s *NameServer) registerBroker(r *remoting.Request) *protocol.Command {
-	var h protocol.RegisterBrokerRequestHeader
-	if err := h.Decode(r.Cmd.Ext); err != nil {
-		return failure(r, err)
-	}
-	if h.BodyCrc32 != 0 && int32(crc32.ChecksumIEEE(r.Cmd.Body)&0x7fffffff) != h.BodyCrc32 {
-		return failure(r, errChecksum)
-	}
-	version, topics, err := registeredTopics(r.Cmd, h.Compressed)
-	if err != nil {
-		return failure(r, err)
-	}
 	settings := s.settings.get()
-	incremental, _ := r.Cmd.Ext.Get(IncrementalField)
-	out, err := s.table.Register(Registration{
-		Cluster:    h.ClusterName,
-		BrokerName: h.BrokerName,
-		ID:         h.BrokerID,
-		Address:    h.BrokerAddr,
-		HAAddress:  h.HAServerAddr,
-		Zone:       h.ZoneName,
-		Expiry:     milliseconds(h.HeartbeatTimeoutMillis),
-		Version:    version,
-		Topics:     topics,
-		// An Apache broker does not say whether it names all of its topics. It has several from the start, so one topic
-		// alone is news about that topic.
-		Complete:         settings.CompleteTopics && incremental != "true" && len(topics) > 1,
-		SmallestIDSpeaks: h.HasEnableActingMaster,
-		ActingMaster:     h.EnableActingMaster,
-		Owner:            r.Conn.ID(),
-	})
+	in, err := parseRegistration(r.Cmd, settings.CompleteTopics)
 	if err != nil {
-		s.logger.Warn("a registration was refused", "broker", h.BrokerName, "id", h.BrokerID, "address", h.BrokerAddr, "error", err)
-		return failure(r, err)
+		return s.refuseRegistration(r, &in, err)
 	}
-	s.logRegistration(&h, &out)
+	in.Owner = r.Conn.ID()
+	out, err := s.table.Register(in)
+	if err != nil {
+		return s.refuseRegistration(r, &in, err)
+	}
+	s.logRegistration(&in, &out)
 	if !out.Ignored && r.Conn.Value(watched{}) == nil {
 		r.Conn.SetValue(watched{}, true)
-		id := r.Conn.ID()
-		r.Conn.OnClose(func() { s.disconnected(id) })
+		r.Conn.OnClose(func() { s.disconnected(in.Owner) })
 	}
 
 	answer := successHeader(r, &protocol.RegisterBrokerResponseHeader{HAServerAddr: out.LeaderHAAddress, MasterAddr: out.LeaderAddress})
@@ -72,18 +47,56 @@ func (s *NameServer) registerBroker(r *remoting.Request) *protocol.Command {
 	return answer
 }
 
-func (s *NameServer) logRegistration(h *protocol.RegisterBrokerRequestHeader, out *Registered) {
+// parseRegistration reads a REGISTER_BROKER request; on an error the result holds what could be read. complete says that
+// registrations name all of their broker's topics, as far as they do not say otherwise.
+func parseRegistration(cmd *protocol.Command, complete bool) (Registration, error) {
+	var h protocol.RegisterBrokerRequestHeader
+	err := h.Decode(cmd.Ext)
+	in := Registration{
+		Cluster:          h.ClusterName,
+		BrokerName:       h.BrokerName,
+		ID:               h.BrokerID,
+		Address:          h.BrokerAddr,
+		HAAddress:        h.HAServerAddr,
+		Zone:             h.ZoneName,
+		Expiry:           milliseconds(h.HeartbeatTimeoutMillis),
+		SmallestIDSpeaks: h.HasEnableActingMaster,
+		ActingMaster:     h.EnableActingMaster,
+	}
+	if err != nil {
+		return in, err
+	}
+	if h.BodyCrc32 != 0 && int32(crc32.ChecksumIEEE(cmd.Body)&0x7fffffff) != h.BodyCrc32 {
+		return in, errChecksum
+	}
+	if in.Version, in.Topics, err = registeredTopics(cmd, h.Compressed); err != nil {
+		return in, err
+	}
+	// An Apache broker does not say whether it names all of its topics. It has several from the start, so one topic alone is
+	// news about that topic.
+	incremental, _ := cmd.Ext.Get(IncrementalField)
+	in.Complete = complete && incremental != "true" && len(in.Topics) > 1
+	return in, nil
+}
+
+func (s *NameServer) refuseRegistration(r *remoting.Request, in *Registration, err error) *protocol.Command {
+	s.logger.Warn("a registration was refused", "broker", clip(in.BrokerName), "id", in.ID, "address", clip(in.Address),
+		"from", r.Conn.RemoteAddr(), "error", err)
+	return failure(r, err)
+}
+
+func (s *NameServer) logRegistration(in *Registration, out *Registered) {
 	switch {
 	case out.Ignored:
-		s.logger.Warn("a registration of an older term was ignored", "broker", h.BrokerName, "id", h.BrokerID, "address", h.BrokerAddr,
+		s.logger.Warn("a registration of an older term was ignored", "broker", in.BrokerName, "id", in.ID, "address", in.Address,
 			"leader", out.LeaderAddress)
 	case out.NewReplica:
 		// Operators search for this text.
-		s.logger.Info("new broker registered, BrokerIdentityInfo [clusterName="+h.ClusterName+", brokerAddr="+h.BrokerAddr+"] HAService: "+h.HAServerAddr,
-			"broker", h.BrokerName, "id", h.BrokerID)
+		s.logger.Info("new broker registered, BrokerIdentityInfo [clusterName="+in.Cluster+", brokerAddr="+in.Address+"] HAService: "+in.HAAddress,
+			"broker", in.BrokerName, "id", in.ID)
 	}
 	if out.SkippedTopics > 0 {
-		s.logger.Warn("topics with unusable names were left out", "broker", h.BrokerName, "topics", out.SkippedTopics)
+		s.logger.Warn("topics with unusable names were left out", "broker", in.BrokerName, "topics", out.SkippedTopics)
 	}
 }
 

@@ -262,6 +262,24 @@ func TestRegistrationsAreRefused(t *testing.T) {
 	n.want(protocol.Success, n.ask(protocol.RegisterBroker, leaderFields, ""))
 }
 
+// Compressed registrations are understood, also those of Apache's 5.x brokers, which do not say that they are.
+func TestCompressedRegistrations(t *testing.T) {
+	body := &protocol.RegisterBrokerBody{}
+	body.TopicConfigSerializeWrapper.DataVersion = protocol.DataVersion{Counter: 1, Timestamp: 100}
+	body.TopicConfigSerializeWrapper.TopicConfigTable = map[string]protocol.TopicConfig{
+		"T": {TopicName: "T", ReadQueueNums: 4, WriteQueueNums: 8, Perm: 6}, "U": {TopicName: "U"},
+	}
+	text, err := body.EncodeCompressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, said := range []string{"compressed=true", "compressed=false", ""} {
+		n := start(t, Options{})
+		n.want(protocol.Success, n.ask(protocol.RegisterBroker, leaderFields+said, string(text)))
+		n.wantBody(n.ask(protocol.GetRouteinfoByTopic, "topic=T", ""), fmt.Sprintf(routeToT, `"0":"10.0.0.1:10911"`, 6))
+	}
+}
+
 // One connection may carry several brokers; its end takes them all out at once, and leaves those that reconnected.
 func TestConnectionCloseTakesReplicasOut(t *testing.T) {
 	n := start(t, Options{})

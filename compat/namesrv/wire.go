@@ -69,11 +69,17 @@ func memberGroup(cluster, name string, addresses map[int64]string) protocol.GetB
 	}
 }
 
+// zlibFirstByte says deflate with a window of 32 KiB, the only one that encoders use in practice.
+const zlibFirstByte = 0x78
+
 // registeredTopics reads the body of a registration; none means that nothing is said of topics.
 func registeredTopics(cmd *protocol.Command, compressed bool) (Version, []Topic, error) {
 	if len(cmd.Body) == 0 {
 		return Version{}, nil, nil
 	}
+	// Apache's 5.x brokers compress if compressedRegister is set, but never say so in the header, and so cannot register with
+	// their own name servers. The first byte tells: no JSON starts with that of a zlib stream.
+	compressed = compressed || cmd.Body[0] == zlibFirstByte
 	body, err := protocol.DecodeRegisterBrokerBody(cmd.Body, compressed, cmd.Version)
 	if err != nil {
 		return Version{}, nil, fmt.Errorf("request body: %w", err)
