@@ -298,8 +298,8 @@ func (c *Conn) serve() {
 	for _, w := range c.calls.close() {
 		c.end(w, nil, lost)
 	}
+	c.host.note(c) // before drop: who sees the connection gone sees it counted
 	c.host.drop(c)
-	c.host.note(c)
 	c.mu.Lock()
 	hooks := c.hooks
 	c.hooks, c.gone = nil, true

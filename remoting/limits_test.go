@@ -159,8 +159,11 @@ func TestOutboundBytesTotalMax(t *testing.T) {
 		for opaque := range int32(n) {
 			w.send(request(codeHold, opaque, ""))
 		}
+		var held []*Request
 		for range n {
-			r := f.next()
+			held = append(held, f.next())
+		}
+		for _, r := range held { // not before all are read: a long backlog stops that
 			conns = append(conns, r.Conn)
 			r.Reply(&protocol.Command{Body: body})
 		}
