@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -113,15 +114,13 @@ func apacheCommand(o options, version, class, home string, flags ...string) ([]s
 	return append(cmd, "-cp", string(classPath), "org.apache.rocketmq."+class), nil
 }
 
-// freePort returns a port that was free a moment ago together with those at the given distances from it.
+// freePort returns a port that was free a moment ago together with those at the given distances from it. It stays below the range from
+// which Linux takes the ports of outgoing connections, for such a port may be taken before the server listens on it.
 func freePort(distances ...int) (int, error) {
+	distances = append([]int{0}, distances...)
 	for range 100 {
-		l, err := net.Listen("tcp", ":0")
-		if err != nil {
-			return 0, err
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		held := []net.Listener{l}
+		port := 10_000 + rand.IntN(20_000)
+		var held []net.Listener
 		for _, d := range distances {
 			if n, err := net.Listen("tcp", fmt.Sprintf(":%d", port+d)); err == nil {
 				held = append(held, n)
@@ -130,7 +129,7 @@ func freePort(distances ...int) (int, error) {
 		for _, h := range held {
 			h.Close()
 		}
-		if len(held) == len(distances)+1 {
+		if len(held) == len(distances) {
 			return port, nil
 		}
 	}

@@ -83,7 +83,7 @@ public final class Mqadmin {
 
         command("clusterList", List.of("clusterList"),
             "#Cluster Name +#Broker Name +#BID +#Addr +#Version",
-            "^" + owner + " +" + broker + " +0 +" + addr + " +V[\\w-]+ +[\\d.]+\\(" + number + ",.*ms.*\\) +[\\d.]+\\(");
+            "^" + owner + " +" + broker + " +0 +" + addr + " +\\S+ +[\\d.]+\\(" + number + ",.*ms.*\\) +[\\d.]+\\(");
         command("clusterList -m", List.of("clusterList", "-m"),
             "#InTotalYest +#OutTotalYest +#InTotalToday +#OutTotalToday",
             "^" + owner + " +" + broker + " +" + number + " +" + number + " +" + number + " +" + number);
@@ -119,6 +119,8 @@ public final class Mqadmin {
         command("consumerConnection", List.of("consumerConnection", "-g", group),
             "#ClientId +#ClientAddr +#Language +#Version", "^\\S+ +127\\.0\\.0\\.1:" + number + " +JAVA +V[\\w-]+",
             "Below is subscription:", "^" + topic + " +TagA \\|\\| TagB", "MessageModel: CLUSTERING", "ConsumeFromWhere: CONSUME_FROM_FIRST_OFFSET");
+        // The client sends its heartbeat once a second after its start, and then every 30 s: too late for a broker it has met since.
+        x.producer().getDefaultMQProducerImpl().getMqClientFactory().sendHeartbeatToAllBrokerWithLock();
         command("producerConnection", List.of("producerConnection", "-g", x.producer().getProducerGroup(), "-t", topic),
             "^0001 +\\S+ +127\\.0\\.0\\.1:" + number + " +JAVA +V[\\w-]+");
 
@@ -188,7 +190,7 @@ public final class Mqadmin {
         for (String key : List.of("putTps", "getTotalTps", "getFoundTps", "getMissTps")) {
             lines.add("^" + prefix + key + " *: [\\d. ]*$"); // Apache leaves out the spans it has no sample of yet
         }
-        lines.add("^" + prefix + "brokerVersionDesc *: V[\\w-]+$");
+        lines.add("^" + prefix + "brokerVersionDesc *: \\S+$");
         lines.add("^" + prefix + "runtime *: \\[ \\d+ days, \\d+ hours, \\d+ minutes, \\d+ seconds \\]");
         lines.add("^" + prefix + "commitLogDiskRatio *: [\\d.]+$");
         lines.add("^" + prefix + "putMessageDistributeTime *: (\\[<=0ms\\]:\\d+|null$)");
