@@ -31,6 +31,7 @@ func (s *NameServer) registerBroker(r *remoting.Request) *protocol.Command {
 		return s.refuseRegistration(r, &in, err)
 	}
 	s.logRegistration(&in, &out)
+	s.observe(in.BrokerName, in.HAAddress)
 	if !out.Ignored && r.Conn.Value(watched{}) == nil {
 		r.Conn.SetValue(watched{}, true)
 		r.Conn.OnClose(func() { s.disconnected(in.Owner) })
@@ -107,6 +108,7 @@ func (s *NameServer) unregisterBroker(r *remoting.Request) *protocol.Command {
 	}
 	if s.table.Unregister(h.BrokerName, h.BrokerAddr) {
 		s.logger.Info("broker unregistered", "broker", h.BrokerName, "id", h.BrokerID, "address", h.BrokerAddr)
+		s.observe(h.BrokerName, "")
 	}
 	return success(r)
 }

@@ -49,8 +49,10 @@ type Options struct {
 	// ActingMasterDelay is how long a group has to be without a leader before an acting master is shown. Default 10 s.
 	ActingMasterDelay time.Duration
 	Limits            Limits
-	Clock             Clock        // default: the real one
-	Logger            *slog.Logger // default: none
+	// Client reaches brokers that asked for notices of their group's smallest id (Settings.NotifyMinID). Nil: none are sent.
+	Client *remoting.Client
+	Clock  Clock        // default: the real one
+	Logger *slog.Logger // default: none
 }
 
 // overridesName is the default file of changed settings.
@@ -88,8 +90,8 @@ func (o *Options) setDefaults() error {
 	return nil
 }
 
-// NameServer answers the requests of brokers, clients and admin tools. It owns one goroutine, which takes silent replicas
-// out of the table. All methods are safe for concurrent use.
+// NameServer answers the requests of brokers, clients and admin tools. It owns one goroutine that takes silent replicas out
+// of the table, and one that tells brokers of a new smallest id, if there is a client for that. All methods are safe for concurrent use.
 type NameServer struct {
 	opts     Options
 	clock    Clock
@@ -98,6 +100,7 @@ type NameServer struct {
 	table    *RouteTable
 	kv       *KVConfig
 	settings *settings
+	minIDs   *minIDNotifier // nil without a client
 
 	wipesMu sync.Mutex // held while the remembered wipes are brought up to date
 
@@ -131,15 +134,21 @@ func New(opts Options) (*NameServer, error) {
 		done:     make(chan struct{}),
 	}
 	s.table.RestoreWipes(s.rememberedWipes())
+	if opts.Client != nil {
+		s.minIDs = newMinIDNotifier(opts.Client, s.table, s.logger)
+	}
 	go s.scan()
 	return s, nil
 }
 
-// Close stops the search for silent replicas, brings what is on disk up to date and waits for both. The server that
-// requests come from must be closed before.
+// Close stops what runs by itself, brings what is on disk up to date and waits for both. The server that requests come from
+// must be closed before, Options.Client after.
 func (s *NameServer) Close() error {
 	close(s.quit)
 	<-s.done
+	if s.minIDs != nil {
+		s.minIDs.close()
+	}
 	return errors.Join(s.rememberWipes(), s.settings.close(), s.kv.Close())
 }
 
@@ -197,6 +206,7 @@ func (s *NameServer) scan() {
 		}
 		for _, gone := range s.table.Expire() {
 			s.logger.Warn("The broker channel expired", "broker", gone.BrokerName, "id", gone.ID, "address", gone.Address)
+			s.observe(gone.BrokerName, "")
 		}
 		if err := s.rememberWipes(); err != nil {
 			s.logger.Error("withdrawn write permissions are not remembered", "error", err)
@@ -208,6 +218,14 @@ func (s *NameServer) scan() {
 func (s *NameServer) disconnected(conn uint64) {
 	for _, gone := range s.table.Disconnect(conn) {
 		s.logger.Warn("the broker's channel was closed", "broker", gone.BrokerName, "id", gone.ID, "address", gone.Address)
+		s.observe(gone.BrokerName, "")
+	}
+}
+
+// observe is called after each change of a group's replicas; see minIDNotifier.observe.
+func (s *NameServer) observe(brokerName, haAddress string) {
+	if s.minIDs != nil {
+		s.minIDs.observe(brokerName, haAddress, s.settings.get().NotifyMinID)
 	}
 }
 
