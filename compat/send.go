@@ -39,7 +39,6 @@ func (p *Processors) sendDecoded(r *remoting.Request, h *protocol.SendMessageReq
 	if h.HasMaxReconsumeTimes && r.Cmd.Version >= protocol.V3_4_9 {
 		req.MaxReconsumeTimes = h.MaxReconsumeTimes
 	}
-	r = r.Detach()
 	err := p.broker.Send(&req, func(res broker.SendResult) { p.sent(r, res) })
 	if err != nil {
 		r.Reply(refusal(err))
