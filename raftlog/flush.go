@@ -32,6 +32,9 @@ func (l *Log) runFlusher() {
 func (l *Log) flushBehind() error {
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
+	if err := l.poisoned(); err != nil {
+		return err
+	}
 	w := &l.w
 	w.mu.Lock()
 	w.armed = false

@@ -71,17 +71,23 @@ func (x *logIndex) setPoints(base int64, points []point, last uint64) {
 	x.recentFrom = last + 1
 }
 
-// add appends a frame to the last segment.
+// add appends a frame to the last segment. It is found after publish.
 func (x *logIndex) add(index uint64, s spot) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	seg := &x.segs[len(x.segs)-1]
 	seg.points = appendPoint(seg.points, index, s.off)
 	x.recent[index%recentFrames] = s
-	x.last = index
 	if index-x.recentFrom >= recentFrames {
 		x.recentFrom = index - recentFrames + 1
 	}
+}
+
+// publish makes the frames up to last visible: their bytes can be read now.
+func (x *logIndex) publish(last uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.last = last
 }
 
 // truncate forgets the frames from index on. The last segment that keeps a frame becomes the active one.

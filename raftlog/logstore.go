@@ -62,6 +62,26 @@ func (l *Log) getLog(index uint64, out *raft.Log) error {
 	return nil
 }
 
+// header reads the frame header of one entry.
+func (l *Log) header(index uint64) (frameHeader, error) {
+	s, ok, err := l.index.find(index)
+	if err != nil {
+		return frameHeader{}, err
+	}
+	if !ok {
+		return frameHeader{}, raft.ErrLogNotFound
+	}
+	var b [frameHeaderBytes]byte
+	if _, err := l.readRaw(b[:], s.off); err != nil {
+		return frameHeader{}, err
+	}
+	h, err := decodeFrameHeader(b[:])
+	if err != nil {
+		err = corrupt(err)
+	}
+	return h, err
+}
+
 // ReadAt reads bytes below EndOffset. It answers ErrTrimmed below MinOffset and io.EOF when it reaches the end. Recent bytes come
 // from memory; bytes from before the last start are verified against the CRC of their frame when they are first read.
 func (l *Log) ReadAt(p []byte, off int64) (int, error) { return l.read(p, off, l.verifyRange) }
@@ -70,7 +90,7 @@ func (l *Log) ReadAt(p []byte, off int64) (int, error) { return l.read(p, off, l
 func (l *Log) readRaw(p []byte, off int64) (int, error) { return l.read(p, off, nil) }
 
 func (l *Log) read(p []byte, off int64, verify func(seg *segment, from, to int64) error) (int, error) {
-	if off < 0 {
+	if off < l.MinOffset() || off < 0 {
 		return 0, ErrTrimmed
 	}
 	end := l.end.Load()

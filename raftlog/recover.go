@@ -85,13 +85,19 @@ func (r *recovered) dropEmpty() bool {
 	if n == 0 || r.at.end > r.segs[n].base {
 		return false
 	}
+	empty := r.segs[n]
+	r.segs = r.segs[:n]
+	r.cutAt(empty.prevEnd, r.segs[n-1], []*segment{empty})
+	return true
+}
+
+// cutAt notes that everything from offset at on goes, and the segments behind; earlier notes were of what lies further behind.
+func (r *recovered) cutAt(at int64, seg *segment, behind []*segment) {
 	if r.cut == nil {
 		r.cut = &cut{}
 	}
-	r.cut.at, r.cut.seg = r.segs[n].prevEnd, r.segs[n-1]
-	r.cut.behind = append([]*segment{r.segs[n]}, r.cut.behind...)
-	r.segs = r.segs[:n]
-	return true
+	r.cut.at, r.cut.seg = at, seg
+	r.cut.behind = append(slices.Clone(behind), r.cut.behind...)
 }
 
 // scan verifies the end of the log and sets at, points and cut.
@@ -127,6 +133,8 @@ func (r *recovered) scan(fsys FS, run runState, sameBoot bool) error {
 			continue
 		case end == scanClean && k < last:
 			bad = fmt.Errorf("segment %s ends at %d, before its time", seg.path, c.end)
+		case end == scanFull: // a pad at the end of the log gives way to the next frame if that fits
+			r.cutAt(c.end, seg, nil)
 		case end == scanBad:
 			bad = fmt.Errorf("segment %s at offset %d: %w", seg.path, c.end, bad)
 		}
@@ -168,7 +176,8 @@ func (r *recovered) judge(s *scanner, k int, bad error, run runState, sameBoot b
 		}
 		return corrupt(fmt.Errorf("%w; a good frame follows at %d", bad, at))
 	}
-	r.cut = &cut{at: c.end, seg: seg, behind: slices.Clone(r.segs[k+1:]), reason: bad, frames: frames}
+	r.cutAt(c.end, seg, r.segs[k+1:])
+	r.cut.reason, r.cut.frames = bad, frames
 	r.segs = r.segs[:k+1]
 	return nil
 }

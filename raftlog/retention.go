@@ -10,6 +10,9 @@ func (l *Log) unlinkBelow() error {
 	below := min(l.sm.Floor(), m.Offset)
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
+	if err := l.poisoned(); err != nil {
+		return err
+	}
 	l.w.mu.Lock()
 	segs := *l.segs.Load()
 	n := 0

@@ -11,6 +11,9 @@ const sidecarEvery = 32 << 20
 func (l *Log) saveSidecar() {
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
+	if l.poisoned() != nil {
+		return
+	}
 	w := &l.w
 	w.mu.Lock()
 	segs, synced := *l.segs.Load(), w.synced

@@ -53,10 +53,10 @@ func (l *Log) truncate(index uint64) error {
 	if err := l.quarantine(cutAt.off, l.end.Load()); err != nil {
 		return err
 	}
-	if err := l.cutFiles(segs, keep, at.end); err != nil {
+	if err := l.index.truncate(index); err != nil { // while it can still read what stays
 		return err
 	}
-	if err := l.index.truncate(index); err != nil {
+	if err := l.cutFiles(segs, keep, at.end); err != nil {
 		return err
 	}
 	l.tail.truncate(at.end)
@@ -79,36 +79,35 @@ func (l *Log) cursorBefore(index uint64, segs []*segment, keep int) (cursor, err
 		h := &segs[keep].segmentHead
 		return cursor{end: h.prevEnd, index: index - 1, term: h.prevTerm, chain: h.prevChain}, nil
 	}
-	s, ok, err := l.index.find(index - 1)
-	if err != nil || !ok {
-		return cursor{}, fmt.Errorf("truncate from entry %d: the entry before it: %w", index, orEnd(err))
-	}
-	var b [frameHeaderBytes]byte
-	if _, err := l.ReadAt(b[:], s.off); err != nil {
-		return cursor{}, err
-	}
-	h, err := decodeFrameHeader(b[:])
+	h, err := l.header(index - 1)
 	if err != nil {
-		return cursor{}, corrupt(fmt.Errorf("entry %d: %w", index-1, err))
+		return cursor{}, fmt.Errorf("truncate from entry %d: the entry before it: %w", index, err)
+	}
+	s, _, err := l.index.find(index - 1)
+	if err != nil {
+		return cursor{}, err
 	}
 	return cursor{end: s.end, index: h.index, term: h.term, chain: h.chain}, nil
 }
 
-// cutFiles removes the segments from keep on, last first, and shortens the one before them to end at end. The mark goes down before
-// the bytes do, so that a crash in between does not look like a loss.
+// cutFiles removes the segments from keep on, last first, and shortens the one before them to end at end. A mark goes down before the
+// bytes it speaks of, or the successor it promises, so that a crash in between does not look like a loss.
 func (l *Log) cutFiles(segs []*segment, keep int, end int64) error {
-	if keep > 0 {
-		if err := l.lowerMark(segs[keep-1], end); err != nil {
-			return err
-		}
-	}
 	for i := len(segs) - 1; i >= keep; i-- {
+		if i > 0 {
+			if err := l.lowerMark(segs[i-1], segs[i-1].mark.synced); err != nil {
+				return err
+			}
+		}
 		if err := l.removeSegment(segs[i]); err != nil {
 			return err
 		}
 	}
 	if keep == 0 {
 		return nil
+	}
+	if err := l.lowerMark(segs[keep-1], end); err != nil {
+		return err
 	}
 	seg := segs[keep-1]
 	op := l.watch.begin("truncate", seg.path)
@@ -122,7 +121,7 @@ func (l *Log) cutFiles(segs []*segment, keep int, end int64) error {
 	return nil
 }
 
-// lowerMark makes a segment that is about to be shortened to end an active one, durably.
+// lowerMark takes back, durably, that a segment is sealed and that more than what lies below end is synced.
 func (l *Log) lowerMark(seg *segment, end int64) error {
 	if err := l.removeSidecar(seg); err != nil {
 		return err
@@ -207,7 +206,7 @@ func (l *Log) quarantine(from, to int64) error {
 	buf := make([]byte, scanBufferBytes)
 	for off := from; off < to && err == nil; {
 		var n int
-		if n, err = l.ReadAt(buf[:min(int64(len(buf)), to-off)], off); err == nil {
+		if n, err = l.readRaw(buf[:min(int64(len(buf)), to-off)], off); err == nil {
 			_, err = f.WriteAt(buf[:n], off-from)
 		}
 		off += int64(n)

@@ -49,6 +49,7 @@ func (l *Log) storeLogs(logs []*raft.Log) error {
 		return l.storageFailed(err)
 	}
 	l.end.Store(w.at.end)
+	l.index.publish(w.at.index)
 	l.stats.entries.Add(uint64(len(logs)))
 	l.stats.bytes.Add(uint64(w.at.end - from))
 	if !w.armed && (w.flush == AsyncFlush || w.at.end-w.armedAt >= sidecarEvery) {
