@@ -294,3 +294,45 @@ func BenchmarkTimers(b *testing.B) {
 	}
 	b.ReportMetric(perTimer, "B/timer")
 }
+
+// BenchmarkOpen reopens a store of 4 million queued messages, 80,000 queues and a million parked messages.
+func BenchmarkOpen(b *testing.B) {
+	dir, log := b.TempDir(), &memLog{}
+	o := Options{FS: dirFS{}}
+	s, err := Open(dir, log, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	offset := int64(0)
+	put := func(record []byte) {
+		if err := s.Stamp(record, offset); err != nil {
+			b.Fatal(err)
+		}
+		s.Apply(record, offset)
+		offset += int64(len(record))
+	}
+	for i := range 4_000_000 {
+		put(msg{topic: "T", queue: int32(i % 8)}.encode())
+	}
+	for i := range 80_000 {
+		put(msg{topic: "Topic" + strconv.Itoa(i/8), queue: int32(i % 8)}.encode())
+	}
+	for i := range 1_000_000 {
+		put(msg{topic: message.TopicSchedule, queue: int32(i % 18), props: []string{message.PropertyTimerOutMS, strconv.Itoa(i * 7 % 1_000_003)}}.encode())
+	}
+	benchCheckpoint(b, s)
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		s, err := Open(dir, log, o)
+		if err != nil || s.AppliedOffset() != offset {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

@@ -412,9 +412,12 @@ func (x *keyIndex) merge(m *runMerge) (*runMerge, error) {
 			return nil, nil
 		}
 		m = newRunMerge(sources, floor)
-		var err error
-		m.out, err = x.create(m.covers)
-		return m, err
+		out, err := x.create(m.covers)
+		if err != nil {
+			return nil, err
+		}
+		m.out = out
+		return m, nil
 	}
 	done, bad, err := m.step(mergeStep)
 	switch {

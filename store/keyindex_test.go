@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -191,6 +192,32 @@ func TestMergeMeetsDamage(t *testing.T) {
 		if got := hits(t, queryByKey(t, r.Store, "T", fmt.Sprint("u", i), true)); !slices.Equal(got, []string{fmt.Sprint(i)}) {
 			t.Fatalf("u%d: %v", i, got)
 		}
+	}
+}
+
+// TestFailedMergeStopsTheStore fails the creation and then the writing of a merge's output.
+func TestFailedMergeStopsTheStore(t *testing.T) {
+	for _, op := range []string{"create", "write"} {
+		t.Run(op, func(t *testing.T) {
+			boom, failed := errors.New("boom"), make(chan error, 1)
+			r := newSmallRig(t)
+			r.o.Fatal = func(err error) { failed <- err }
+			r.reopen()
+			r.fs.mu.Lock()
+			r.fs.fail = func(o, name string) error {
+				if o == op && strings.HasPrefix(filepath.Base(name), "keys-") && strings.HasSuffix(name, "-1") {
+					return boom
+				}
+				return nil
+			}
+			r.fs.mu.Unlock()
+			for i := range 100 * mergeFanIn {
+				r.Apply(r.stamped(msg{topic: "T", uniq: fmt.Sprint(i)}.encode()))
+			}
+			if err := <-failed; !errors.Is(err, boom) {
+				t.Fatalf("%v", err)
+			}
+		})
 	}
 }
 

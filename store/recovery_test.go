@@ -424,6 +424,32 @@ func TestCaptureDoesNotChange(t *testing.T) {
 	if s.AppliedOffset() != applied || s.Digest() != want {
 		t.Fatalf("the checkpoint is of %d, captured at %d", s.AppliedOffset(), applied)
 	}
+	(&rig{t: t, Store: s}).expectAll()
+}
+
+// TestRebuildKnowsIncarnations: messages of a deleted topic have the same queue offsets as those of its successor.
+func TestRebuildKnowsIncarnations(t *testing.T) {
+	for name, change := range map[string]func(b []byte) []byte{
+		"at open": func([]byte) []byte { return nil },
+		"at read": func(b []byte) []byte { clear(b[segmentHeader+4*labelBytes+100:]); return b },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newSmallRig(t)
+			old := msg{topic: "T", body: "old"}.encode()
+			for range 400 {
+				r.put(old)
+			}
+			r.put(DeleteTopic(1, "T"))
+			r.fill(700)
+			r.checkpoint()
+			r.Close()
+			for _, f := range r.fs.files(rigDir, "queue-") {
+				r.fs.damage(f, change)
+			}
+			r.open()
+			r.expectAll()
+		})
+	}
 }
 
 func TestOpenNeedsAFileSystem(t *testing.T) {
