@@ -66,6 +66,7 @@ func runNamesrv(ctx context.Context, env environment, args []string) error {
 type nameServer struct {
 	table  *namesrv.NameServer
 	server *remoting.Server
+	client *remoting.Client // for notices to brokers
 }
 
 func startNameServer(c *NamesrvConfig, logger *slog.Logger) (*nameServer, error) {
@@ -90,12 +91,14 @@ func startNameServer(c *NamesrvConfig, logger *slog.Logger) (*nameServer, error)
 	if err := os.MkdirAll(filepath.Dir(c.KvConfigPath), 0o755); err != nil {
 		return nil, err
 	}
+	client := remoting.NewClient(remoting.ClientOptions{Logger: logger})
 	table, err := namesrv.New(namesrv.Options{
+		Client: client,
 		KVConfigPath: c.KvConfigPath, Settings: &settings, FixedKeys: fixed,
 		RouteRequestsMax: c.ClientRequestThreadPoolQueueCapacity, RequestsMax: c.DefaultThreadPoolQueueCapacity, Logger: logger,
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, client.Close())
 	}
 	mux := remoting.NewMux()
 	table.Register(mux)
@@ -104,13 +107,13 @@ func startNameServer(c *NamesrvConfig, logger *slog.Logger) (*nameServer, error)
 		IdleTimeout: c.ServerChannelMaxIdleTimeSeconds,
 	})
 	if err != nil {
-		return nil, errors.Join(err, table.Close())
+		return nil, errors.Join(err, table.Close(), client.Close())
 	}
-	return &nameServer{table, server}, nil
+	return &nameServer{table, server, client}, nil
 }
 
 func (n *nameServer) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	return errors.Join(n.server.Close(ctx), n.table.Close())
+	return errors.Join(n.server.Close(ctx), n.table.Close(), n.client.Close())
 }
