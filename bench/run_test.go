@@ -255,4 +255,14 @@ func TestTextResult(t *testing.T) {
 			t.Errorf("lacks %q:\n%s", want, b.String())
 		}
 	}
+	r = &Result{Kind: kindConsume, Target: r.Target, Workload: Workload{Mode: modePull, Connections: 2, Batch: 32}, Totals: Totals{Messages: 5, Gaps: 3}}
+	b.Reset()
+	if err := r.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"consume T: pull, 2 connections, ", "3 offsets missed"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("lacks %q:\n%s", want, b.String())
+		}
+	}
 }

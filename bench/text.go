@@ -12,12 +12,15 @@ import (
 func (r *Result) WriteText(w io.Writer) error {
 	var b strings.Builder
 	wl := r.Workload
-	fmt.Fprintf(&b, "%s %s: %s, %d connections x %d in flight", r.Kind, r.Target.Topic, wl.Mode, wl.Connections, wl.Concurrency)
+	fmt.Fprintf(&b, "%s %s: %s, %d connections", r.Kind, r.Target.Topic, wl.Mode, wl.Connections)
+	if wl.Concurrency > 0 {
+		fmt.Fprintf(&b, " x %d in flight", wl.Concurrency)
+	}
 	if wl.Size > 0 {
 		fmt.Fprintf(&b, ", %d B", wl.Size)
 	}
 	if wl.Batch > 1 {
-		fmt.Fprintf(&b, " x %d per batch", wl.Batch)
+		fmt.Fprintf(&b, ", %d messages per request at most", wl.Batch)
 	}
 	if wl.Rate > 0 {
 		fmt.Fprintf(&b, ", %.0f msgs/s asked for", wl.Rate)
