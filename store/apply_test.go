@@ -230,14 +230,12 @@ func TestFailedWritesStopTheStore(t *testing.T) {
 				r.put(msg{topic: "T", uniq: "u"}.encode())
 			}
 			want := r.Digest()
-			r.fs.mu.Lock()
-			r.fs.fail = func(op, name string) error {
+			r.fs.failWith(func(op, name string) error {
 				if op == c.op && strings.Contains(name, c.name) {
 					return &fs.PathError{Op: op, Path: name, Err: boom}
 				}
 				return nil
-			}
-			r.fs.mu.Unlock()
+			})
 			snap, err := r.Snapshot()
 			if err == nil {
 				err = snap.Persist()

@@ -203,14 +203,12 @@ func TestFailedMergeStopsTheStore(t *testing.T) {
 			r := newSmallRig(t)
 			r.o.Fatal = func(err error) { failed <- err }
 			r.reopen()
-			r.fs.mu.Lock()
-			r.fs.fail = func(o, name string) error {
+			r.fs.failWith(func(o, name string) error {
 				if o == op && strings.HasPrefix(filepath.Base(name), "keys-") && strings.HasSuffix(name, "-1") {
 					return boom
 				}
 				return nil
-			}
-			r.fs.mu.Unlock()
+			})
 			for i := range 100 * mergeFanIn {
 				r.Apply(r.stamped(msg{topic: "T", uniq: fmt.Sprint(i)}.encode()))
 			}

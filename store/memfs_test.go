@@ -16,7 +16,9 @@ type memFS struct {
 	mu      sync.Mutex
 	names   map[string]*memInode // as seen now
 	durable map[string]*memInode // as of the last SyncDir
-	fail    func(op, name string) error
+
+	failMu sync.Mutex
+	fail   func(op, name string) error
 }
 
 type memInode struct {
@@ -29,7 +31,16 @@ func newMemFS() *memFS {
 	return &memFS{names: make(map[string]*memInode), durable: make(map[string]*memInode)}
 }
 
+// failWith asks fail before each change: an error is what the change gives.
+func (m *memFS) failWith(fail func(op, name string) error) {
+	m.failMu.Lock()
+	defer m.failMu.Unlock()
+	m.fail = fail
+}
+
 func (m *memFS) check(op, name string) error {
+	m.failMu.Lock()
+	defer m.failMu.Unlock()
 	if m.fail == nil {
 		return nil
 	}

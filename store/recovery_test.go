@@ -79,12 +79,12 @@ func TestCrashAtEveryFileOperation(t *testing.T) {
 		r := newSmallRig(t)
 		rnd := rand.New(rand.NewPCG(uint64(stop), 2))
 		operations, after := 0, (*memFS)(nil)
-		r.fs.fail = func(op, name string) error {
+		r.fs.failWith(func(op, name string) error {
 			if operations++; operations <= stop {
 				return nil
 			}
 			return &fs.PathError{Op: op, Path: name, Err: boom}
-		}
+		})
 		// The log is ahead of the store: what it holds is committed whether or not the store lives to see it.
 		full := newSmallRig(t)
 		if err := run(full); err != nil {

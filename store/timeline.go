@@ -20,9 +20,13 @@ type timeline struct {
 
 // add notes the newest message.
 func (l *timeline) add(phys, storeTime int64) {
+	step := phys / timelineStep
+	// Most messages change nothing. Looking without the lock is the only writer's right.
+	if n := len(l.times); n > 0 && l.first+int64(n)-1 == step && l.times[n-1] == storeTime {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	step := phys / timelineStep
 	if len(l.times) == 0 {
 		l.first = step
 	}
