@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 )
 
 // recovered is what the segment files hold, found without changing them.
@@ -60,6 +61,7 @@ func recoverSegments(fsys FS, dir string, bases []int64, o *Options, node [16]by
 		case i > 0 && base != bases[i-1]+o.SegmentBytes:
 			return r, corrupt(fmt.Errorf("segment %s is missing", segmentName(bases[i-1]+o.SegmentBytes)))
 		}
+		s.checked = make([]atomic.Uint64, s.segmentBytes/regionBytes/64+1)
 	}
 	if len(r.all) == 0 {
 		return r, nil

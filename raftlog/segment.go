@@ -84,7 +84,7 @@ func decodeSegmentHead(b []byte) (segmentHead, error) {
 		prevTerm:     binary.BigEndian.Uint64(b[48:]),
 		prevChain:    binary.BigEndian.Uint64(b[56:]),
 	}
-	if h.segmentBytes <= 0 || h.base < 0 || h.base%h.segmentBytes != 0 || h.prevEnd < 0 || h.prevEnd > h.base || h.firstIndex == 0 {
+	if h.segmentBytes < segmentBytesMin || h.segmentBytes > segmentBytesMax || h.base < 0 || h.base%h.segmentBytes != 0 || h.prevEnd < 0 || h.prevEnd > h.base || h.firstIndex == 0 {
 		return segmentHead{}, fmt.Errorf("segment head is inconsistent: %+v", h)
 	}
 	return h, nil
@@ -264,7 +264,6 @@ func openSegment(fsys FS, path string) (*segment, error) {
 	if n == segmentPageBytes {
 		if m, ok := newestMark(page); ok {
 			s.mark, s.trusted = m, s.limit()
-			s.checked = make([]atomic.Uint64, (s.segmentBytes/regionBytes+63)/64+1)
 			return s, nil
 		}
 	}
