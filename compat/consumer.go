@@ -180,11 +180,7 @@ func (p *Processors) sendBack(r *remoting.Request) {
 		if res.Err != nil {
 			resp = refusal(res.Err)
 		}
-		if res.Batched {
-			p.replyBatched(r, resp)
-		} else {
-			r.Reply(resp)
-		}
+		p.replyTo(r, resp, res.Batched)
 	})
 	if err != nil {
 		r.Reply(refusal(err))

@@ -3,6 +3,7 @@ package compat
 import (
 	"strconv"
 	"strings"
+	"sync"
 
 	"rmq/compat/broker"
 	"rmq/remoting"
@@ -45,19 +46,33 @@ func (p *Processors) sendDecoded(r *remoting.Request, h *protocol.SendMessageReq
 	}
 }
 
+// sendAnswer is room for the answer to a send; an answer may be used again once it is given.
+type sendAnswer struct {
+	command protocol.Command
+	fields  [8]protocol.Field
+}
+
+var sendAnswers = sync.Pool{New: func() any { return new(sendAnswer) }}
+
 // sent answers a send.
 func (p *Processors) sent(r *remoting.Request, res broker.SendResult) {
-	var resp *protocol.Command
 	if res.Err != nil {
-		resp = refusal(res.Err)
-	} else {
-		h := protocol.SendMessageResponseHeader{
-			MsgID: p.messageIDs(res), QueueID: res.QueueID, QueueOffset: res.QueueOffset, TransactionID: res.UniqueKey,
-			MsgRegion: p.broker.Region(), TraceOn: strconv.FormatBool(p.broker.TraceOn()),
-		}
-		resp = &protocol.Command{Code: protocol.Success, Ext: h.AppendFields(make(protocol.Fields, 0, 6))}
+		p.replyTo(r, refusal(res.Err), res.Batched)
+		return
 	}
-	if res.Batched {
+	h := protocol.SendMessageResponseHeader{
+		MsgID: p.messageIDs(res), QueueID: res.QueueID, QueueOffset: res.QueueOffset, TransactionID: res.UniqueKey,
+		MsgRegion: p.broker.Region(), TraceOn: strconv.FormatBool(p.broker.TraceOn()),
+	}
+	a := sendAnswers.Get().(*sendAnswer)
+	a.command = protocol.Command{Code: protocol.Success, Ext: h.AppendFields(a.fields[:0])}
+	p.replyTo(r, &a.command, res.Batched)
+	sendAnswers.Put(a)
+}
+
+// replyTo answers a request, together with others when the log hands out a run of results.
+func (p *Processors) replyTo(r *remoting.Request, resp *protocol.Command, batched bool) {
+	if batched {
 		p.replyBatched(r, resp)
 	} else {
 		r.Reply(resp)

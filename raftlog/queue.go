@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"unsafe"
 
@@ -10,6 +11,7 @@ import (
 
 const (
 	flightMax       = 4         // entries proposed and not answered
+	freeMax         = 16        // batches kept for reuse: those in flight, being filled and being answered
 	flightEagerMin  = 32 << 10  // an entry of this size is proposed although another has not reached the log yet
 	batchReuseBytes = 512 << 10 // a larger buffer is left to the garbage collector
 )
@@ -29,8 +31,9 @@ type waiter struct {
 	done     func(AppendResult)
 }
 
-// queue turns Appends into Raft entries. Nothing waits on a timer: the first record of an idle queue is proposed at once by the
-// caller itself, and what arrives before that entry has reached the log makes up the next one.
+// queue turns Appends into Raft entries. Nothing waits on a timer: the first record of an idle queue is proposed by the caller
+// itself, after a yield that lets those who are about to append as well get in; what arrives before that entry has reached the
+// log makes up the next one.
 //
 // Raft answers in order, so each stage of a proposal's life is found by identity of its data at the head of flight: StoreLogs
 // notes the offset, ApplyBatch answers. Raft's futures are not waited for; loss of leadership and Close answer what is left.
@@ -44,6 +47,7 @@ type queue struct {
 	leading bool
 	closed  bool
 	paused  bool     // nothing is proposed
+	yielded bool     // the caller that opened the first batch lets others run before it proposes
 	alone   bool     // this replica is its group's only voter: appended is committed
 	waiting []*batch // not proposed, in order
 	flight  []*batch // proposed, in order
@@ -70,6 +74,7 @@ func (q *queue) append(record []byte, ack Ack, done func(AppendResult)) error {
 		q.l.stats.busy.Add(1)
 		return ErrBusy
 	}
+	idle := len(q.waiting) == 0 && len(q.flight) == 0
 	var b *batch
 	if n := len(q.waiting); n > 0 && len(q.waiting[n-1].buf)+len(record) <= o.CoalesceBytesMax {
 		b = q.waiting[n-1]
@@ -82,7 +87,18 @@ func (q *queue) append(record []byte, ack Ack, done func(AppendResult)) error {
 	b.waiters = append(b.waiters, waiter{from, len(b.buf), ack, done})
 	q.bytes += len(record)
 	q.records++
-	q.propose()
+	switch {
+	case idle:
+		// One goroutine switch per entry is the price for far fewer entries when many callers have one request each.
+		q.yielded = true
+		q.mu.Unlock()
+		runtime.Gosched()
+		q.mu.Lock()
+		q.yielded = false
+		q.propose()
+	case !q.yielded:
+		q.propose()
+	}
 	return nil
 }
 
@@ -184,7 +200,7 @@ func (q *queue) applied(logs []*raft.Log) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, b := range done {
-		if b.stored && cap(b.buf) <= batchReuseBytes && len(q.free) < flightMax {
+		if b.stored && cap(b.buf) <= batchReuseBytes && len(q.free) < freeMax {
 			clear(b.waiters)
 			*b = batch{buf: b.buf[:0], waiters: b.waiters[:0]}
 			q.free = append(q.free, b)
