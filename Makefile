@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 FUZZTIME ?= 10s
 TOOL = $(GO) tool -modfile=tools/go.mod
 
-.PHONY: all build links test race vet lint format-check fuzz bench interop generate generate-check tidy-check clean
+.PHONY: all build links test race vet lint format-check fuzz bench microbench interop generate generate-check tidy-check clean
 
 all: build test
 
@@ -40,8 +40,12 @@ format-check:
 fuzz:
 	.ci/fuzz $(FUZZTIME)
 
-## bench: the Go benchmarks of every package, once
-bench:
+## bench: rmq beside Apache RocketMQ 5.3.3 from Maven, one quick round (about 5 minutes); see bench/README.md
+bench: build
+	bin/rmq bench compare --quick --results bin/bench --name quick
+
+## microbench: the Go benchmarks of every package, once
+microbench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 ## interop: the official Java and Go clients and mqadmin against bin/rmq
