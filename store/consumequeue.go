@@ -72,7 +72,7 @@ func (q *queue) growTail() {
 	q.tail, q.tailShared = grown, false
 }
 
-// bounds returns the offsets of the first block or tail entry kept, and of the next message.
+// max returns the offset that the next message will have.
 func (q *queue) max() int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -22,8 +22,8 @@ func (s *Store) Digest() string {
 	s.locks.encode(e)
 	s.settings.encode(e)
 	s.times.encode(e)
-	sc := scratchPool.Get().(*scratch)
-	defer scratchPool.Put(sc)
+	sc := s.scratch.Get().(*scratch)
+	defer s.scratch.Put(sc)
 	for _, q := range s.queues.all() {
 		low, err := s.minOf(q, sc)
 		if err != nil {

@@ -27,5 +27,5 @@
 //	blockStore.mu      the block files
 //	keyIndex.mu        the key index
 //
-// No lock is held while the log is read.
+// Readers hold none of them while they read the log or a file; only rebuilding a block does, and Digest.
 package store

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"rmq/store/message"
 )
@@ -69,8 +68,6 @@ type scratch struct {
 	block   [blockBytes]byte
 }
 
-var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
-
 // Fetch appends applied messages of a queue to dst. It examines at most 16,384 messages; NextOffset tells how far it came.
 // It does not wait, see Await. An error is the log's or a damaged file's; what dst held before is in Messages then too.
 func (s *Store) Fetch(req FetchRequest, dst []byte) (FetchResult, error) {
@@ -80,8 +77,8 @@ func (s *Store) Fetch(req FetchRequest, dst []byte) (FetchResult, error) {
 		res.Status, res.NextOffset = NoQueue, 0
 		return res, nil
 	}
-	sc := scratchPool.Get().(*scratch)
-	defer scratchPool.Put(sc)
+	sc := s.scratch.Get().(*scratch)
+	defer s.scratch.Put(sc)
 	var err error
 	if res.MinOffset, err = s.minOf(q, sc); err != nil {
 		return res, err
@@ -327,8 +324,8 @@ func (s *Store) MinOffset(id QueueID) int64 {
 	if q == nil {
 		return 0
 	}
-	sc := scratchPool.Get().(*scratch)
-	defer scratchPool.Put(sc)
+	sc := s.scratch.Get().(*scratch)
+	defer s.scratch.Put(sc)
 	low, err := s.minOf(q, sc)
 	if err != nil {
 		s.logger.Error("min offset unknown", "topic", q.topic, "queue", q.id, "err", err)
@@ -354,8 +351,8 @@ func (s *Store) Entry(id QueueID, offset int64) (IndexEntry, bool) {
 	if q == nil {
 		return IndexEntry{}, false
 	}
-	sc := scratchPool.Get().(*scratch)
-	defer scratchPool.Put(sc)
+	sc := s.scratch.Get().(*scratch)
+	defer s.scratch.Put(sc)
 	e, err := s.entryAt(q, offset, sc)
 	return IndexEntry{Phys: e.phys, Size: e.size, TagsCode: int64(e.tagsCode)}, err == nil
 }

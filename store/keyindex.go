@@ -22,6 +22,8 @@ const (
 	keyLevelMax = 3
 	// mergeStep is how many entries are merged between two looks at the work that cannot wait.
 	mergeStep = 16 << 10
+	// rebuildStep is the same for the messages scanned to rebuild a run.
+	rebuildStep = 1 << 10
 	// keyCandidatesMax bounds the messages that one query reads.
 	keyCandidatesMax = 16384
 )
@@ -32,7 +34,8 @@ type memRun struct {
 	entries []keyEntry
 }
 
-// keyJob is work for the index's goroutine, carried out in order: write a run, answer a barrier, or rebuild a run.
+// keyJob is work for the index's goroutine: write a run or answer a barrier, in order; or, when there is nothing of that to
+// do, rebuild a run.
 type keyJob struct {
 	write   *memRun
 	rebuild *keyRun
@@ -253,13 +256,42 @@ func (x *keyIndex) nextJob(merging bool) (job keyJob, ok, closed bool) {
 			}
 			return keyJob{}, false, true
 		case len(x.jobs) > 0:
-			job = x.jobs[0]
-			x.jobs = slices.Delete(x.jobs, 0, 1)
-			return job, true, false
+			return x.take(max(0, slices.IndexFunc(x.jobs, keyJob.urgent))), true, false
 		case merging || x.err == nil && x.mergeable() != nil:
 			return keyJob{}, false, false
 		}
 		x.changed.Wait()
+	}
+}
+
+// urgent tells the jobs that somebody waits for from the rebuilding of runs, which may take long.
+func (j keyJob) urgent() bool { return j.rebuild == nil }
+
+// take takes job i out. x.mu is held.
+func (x *keyIndex) take(i int) keyJob {
+	job := x.jobs[i]
+	x.jobs = slices.Delete(x.jobs, i, i+1)
+	return job
+}
+
+// doUrgent carries out the urgent jobs there are, in the middle of a rebuild. The error is ErrClosed if the index is.
+func (x *keyIndex) doUrgent() error {
+	for {
+		x.mu.Lock()
+		if x.closed {
+			x.mu.Unlock()
+			return ErrClosed
+		}
+		i := slices.IndexFunc(x.jobs, keyJob.urgent)
+		if i < 0 {
+			x.mu.Unlock()
+			return nil
+		}
+		job := x.take(i)
+		x.mu.Unlock()
+		if err := x.do(job); err != nil {
+			return err
+		}
 	}
 }
 
@@ -484,7 +516,13 @@ func (x *keyIndex) rebuild(r *keyRun) error {
 		return nil
 	}
 	var writeErr error
+	scanned := 0
 	err := x.scan(r.from, r.to, func(v message.View, pos int64) error {
+		if scanned++; scanned%rebuildStep == 0 {
+			if writeErr = x.doUrgent(); writeErr != nil {
+				return writeErr
+			}
+		}
 		if message.Transaction(v.SysFlag()) != message.SysFlagRollback {
 			m.index(v.Topic(), messageKeys(v.Properties()), pos, v.StoreTimestamp())
 		}
@@ -496,15 +534,19 @@ func (x *keyIndex) rebuild(r *keyRun) error {
 	if writeErr == nil && err == nil {
 		writeErr = flush(r.to)
 	}
-	if writeErr != nil {
-		return writeErr
-	}
-	if err != nil {
-		x.logger.Error("key index run cannot be rebuilt", "file", r.name(), "err", err)
+	if writeErr != nil || err != nil {
 		for _, run := range with {
 			run.retire()
 			x.forget(run.keyRange)
 		}
+	}
+	switch {
+	case errors.Is(writeErr, ErrClosed):
+		return nil
+	case writeErr != nil:
+		return writeErr
+	case err != nil:
+		x.logger.Error("key index run cannot be rebuilt", "file", r.name(), "err", err)
 		return nil
 	}
 	x.replace([]*keyRun{r}, with)

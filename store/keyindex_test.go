@@ -267,3 +267,59 @@ func TestKeyQueryIsBounded(t *testing.T) {
 		t.Fatalf("%d hits, %v", len(res.Messages), err)
 	}
 }
+
+// gateLog lets a scan wait until it is told to go on.
+type gateLog struct {
+	*memLog
+	scanning chan struct{} // gets a value when a scan begins
+	goOn     chan struct{} // closed to let it end
+}
+
+func (l *gateLog) Scan(from int64, fn func(record []byte, offset int64) error) error {
+	l.scanning <- struct{}{}
+	for {
+		if err := l.memLog.Scan(from, fn); err != nil {
+			return err
+		}
+		select {
+		case <-l.goOn:
+			return nil
+		default:
+		}
+	}
+}
+
+// TestRebuildDoesNotHoldUpApply: while a run is rebuilt, new runs are written and checkpoints taken; closing ends it.
+func TestRebuildDoesNotHoldUpApply(t *testing.T) {
+	for _, closing := range []bool{false, true} {
+		t.Run(fmt.Sprint("closing=", closing), func(t *testing.T) {
+			r := newSmallRig(t)
+			r.fill(3000)
+			r.checkpoint()
+			waitMerged(r.Store)
+			r.put(PutConfig("k", "v"))
+			r.checkpoint()
+			r.Close()
+			r.fs.damage(r.fs.files(rigDir, "keys-")[0], func([]byte) []byte { return nil })
+			gate := &gateLog{memLog: r.log, scanning: make(chan struct{}, 1), goOn: make(chan struct{})}
+			s, err := Open(rigDir, gate, r.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Store = s
+			r.restamp()
+			<-gate.scanning
+			r.fill(100 * (frozenRunsMax + 3))
+			r.checkpoint()
+			if closing {
+				r.Close()
+				return
+			}
+			close(gate.goOn)
+			waitKeyIndex(r.Store)
+			if got := hits(t, queryByKey(t, r.Store, "T", "u7", true)); !slices.Equal(got, []string{"7"}) {
+				t.Fatalf("u7: %v", got)
+			}
+		})
+	}
+}

@@ -34,8 +34,8 @@ func (s *Store) StoreTimeAt(id QueueID, offset int64) (int64, error) {
 	if q == nil {
 		return 0, ErrNotFound
 	}
-	sc := scratchPool.Get().(*scratch)
-	defer scratchPool.Put(sc)
+	sc := s.scratch.Get().(*scratch)
+	defer s.scratch.Put(sc)
 	return s.storeTimeAt(q, offset, sc)
 }
 
@@ -45,8 +45,8 @@ func (s *Store) EarliestStoreTime(id QueueID) (int64, error) {
 	if q == nil {
 		return -1, nil
 	}
-	sc := scratchPool.Get().(*scratch)
-	defer scratchPool.Put(sc)
+	sc := s.scratch.Get().(*scratch)
+	defer s.scratch.Put(sc)
 	low, err := s.minOf(q, sc)
 	if err != nil {
 		return 0, err
@@ -65,8 +65,8 @@ func (s *Store) OffsetByTime(id QueueID, ts int64, upper bool) (int64, error) {
 	if q == nil {
 		return 0, nil
 	}
-	sc := scratchPool.Get().(*scratch)
-	defer scratchPool.Put(sc)
+	sc := s.scratch.Get().(*scratch)
+	defer s.scratch.Put(sc)
 	for {
 		first, err := s.minOf(q, sc)
 		if err != nil {
@@ -118,8 +118,8 @@ func (s *Store) MessageAt(phys int64) ([]byte, error) {
 	}
 	v := message.View(b)
 	if q := s.queues.getBytes(v.Topic(), v.QueueID()); q != nil {
-		sc := scratchPool.Get().(*scratch)
-		defer scratchPool.Put(sc)
+		sc := s.scratch.Get().(*scratch)
+		defer s.scratch.Put(sc)
 		e, err := s.entryAt(q, v.QueueOffset(), sc)
 		if err == nil && e.phys == phys {
 			return b, nil

@@ -287,7 +287,7 @@ func (d *driver) finish() {
 }
 
 func TestModel(t *testing.T) {
-	steps, seeds := 400, 20
+	steps, seeds := 400, 12
 	if testing.Short() {
 		seeds = 5
 	}

@@ -97,6 +97,7 @@ type Store struct {
 	keys     *keyIndex
 	waits    waitTable
 
+	scratch   sync.Pool  // of *scratch
 	rebuildMu sync.Mutex // one block is rebuilt at a time
 	persistMu sync.Mutex // one checkpoint is written at a time
 	kept      []checkpointRefs
@@ -108,6 +109,7 @@ type Store struct {
 
 func newStore(dir string, log Log, o Options) *Store {
 	s := &Store{dir: dir, fs: o.FS, log: log, logger: o.Logger, fatal: o.Fatal, blocks: newBlockStore(o.FS, dir, o.segmentBlocks)}
+	s.scratch.New = func() any { return new(scratch) }
 	s.keys = newKeyIndex(dir, o, s.scanMessages, s.fail)
 	s.topics.byName = make(map[string]TopicConfig)
 	s.groups.byName = make(map[string]GroupConfig)
