@@ -59,6 +59,12 @@ func (p *Processors) heartbeat(ctx context.Context, r *remoting.Request, _ *none
 	}
 	p.follow(r.Conn)
 	needSubscriptions, err := p.broker.Clients().Heartbeat(ctx, r.Conn, hb)
+	select {
+	case <-r.Conn.Done():
+		// It may have been forgotten before this heartbeat registered it, and then nobody would forget it again.
+		p.broker.Clients().Disconnected(r.Conn)
+	default:
+	}
 	if err != nil {
 		return answer{}, err
 	}
