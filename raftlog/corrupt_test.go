@@ -136,7 +136,7 @@ func TestDamagedFiles(t *testing.T) {
 			})
 		}, ExitConfigMismatch},
 		{"truncated segment", func(t *testing.T, f *filled) error {
-			return f.disk.Mutate(last(f), func(b []byte) []byte { return b[:len(b)-100] })
+			return f.disk.Mutate(last(f), func(b []byte) []byte { return b[:segmentPageBytes+f.end%filledSegment-100] })
 		}, ExitCorrupt},
 		{"truncated to nothing", func(t *testing.T, f *filled) error {
 			return f.disk.Mutate(last(f), func(b []byte) []byte { return nil })
@@ -207,7 +207,9 @@ func TestTornTailIsCut(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := fill(t, filledSegment+filledSegment/2, false)
-			err := f.disk.Mutate("/d/log/"+segmentName(filledSegment), func(b []byte) []byte { return append(b, tc.tail...) })
+			err := f.disk.Mutate("/d/log/"+segmentName(filledSegment), func(b []byte) []byte {
+				return append(b[:segmentPageBytes+f.end-filledSegment], tc.tail...)
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

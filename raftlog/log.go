@@ -34,10 +34,11 @@ type Log struct {
 	end         atomic.Int64               // readable bytes end here
 	index       logIndex
 	tail        *tailCache
-	switching   sync.Mutex // one SetFlush at a time; taken before flushing
-	flushing    sync.Mutex // one background sync or truncation at a time; taken before w.mu
-	sidecarBase int64      // segments below it have their sidecar
-	sidecarEnd  int64      // where the newest sidecar of the active segment ends
+	zeros       [16 << 10]byte // never written to
+	switching   sync.Mutex     // one SetFlush at a time; taken before flushing
+	flushing    sync.Mutex     // one background sync or truncation at a time; taken before w.mu
+	sidecarBase int64          // segments below it have their sidecar
+	sidecarEnd  int64          // where the newest sidecar of the active segment ends
 
 	stable    *stableStore
 	snapshots snapshotStore

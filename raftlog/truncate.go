@@ -63,7 +63,7 @@ func (l *Log) truncate(index uint64) error {
 	left := segs[:keep:keep]
 	l.segs.Store(&left)
 	l.end.Store(at.end)
-	w.at, w.written, w.synced = at, at.end, min(w.synced, at.end)
+	w.at, w.written, w.synced, w.filled = at, at.end, min(w.synced, at.end), at.end
 	l.sidecarBase, l.sidecarEnd = min(l.sidecarBase, at.end), 0
 	w.armedAt = min(w.armedAt, at.end)
 	for len(w.unsynced) > 0 && (keep == 0 || w.unsynced[len(w.unsynced)-1].base >= segs[keep-1].base) {

@@ -16,11 +16,17 @@ type writer struct {
 	written  int64      // bytes below are in the files, those above only in the tail cache
 	unsynced []*segment // full segments that are not on stable storage yet, in order
 	synced   int64      // bytes below are on stable storage
+	filled   int64      // zeros are in the active segment's file up to here
 	flush    FlushMode
 	armed    bool   // the flusher has been told that there is something to sync
 	armedAt  int64  // where the log ended then
 	spots    []spot // scratch of storeLogs
 }
+
+const (
+	fillBytes   = 256 << 10
+	fillSyncMax = 64 << 10
+)
 
 // storeLogs appends entries. It returns when they are written, and synced under SyncFlush. Any error closes the log for good.
 func (l *Log) storeLogs(logs []*raft.Log) error {
@@ -43,7 +49,9 @@ func (l *Log) storeLogs(logs []*raft.Log) error {
 	w.spots = spots
 	err := l.writeOut(w.at.end)
 	if err == nil && w.flush == SyncFlush {
-		err = l.syncLocked()
+		if err = l.fillAhead(w.at.end - from); err == nil {
+			err = l.syncLocked()
+		}
 	}
 	if err != nil {
 		return l.storageFailed(err)
@@ -138,6 +146,28 @@ func (l *Log) writeOut(end int64) error {
 	return nil
 }
 
+// fillAhead writes zeros behind the end when this sync has to extend the file anyway: the next syncs overwrite them, and an fsync
+// that changes no file size costs little more than half. It pays for small syncs only. size is that of the present one.
+func (l *Log) fillAhead(size int64) error {
+	w := &l.w
+	if w.at.end <= w.filled || size > fillSyncMax {
+		return nil
+	}
+	seg := l.segment()
+	to := min(w.at.end+fillBytes, seg.limit())
+	op := l.watch.begin("write", seg.path)
+	defer l.watch.end(op)
+	for off := w.at.end; off < to; {
+		n := min(to-off, int64(len(l.zeros)))
+		if _, err := seg.f.WriteAt(l.zeros[:n], seg.filePos(off)); err != nil {
+			return fmt.Errorf("write %s at offset %d: %w", seg.path, off, err)
+		}
+		off += n
+	}
+	w.filled = to
+	return nil
+}
+
 // roll ends the active segment, if there is one, and begins the next at base with frame index.
 func (l *Log) roll(index uint64, base int64) error {
 	w := &l.w
@@ -185,10 +215,9 @@ func (l *Log) seal(seg *segment) error {
 		}
 		off += frameHeaderBytes
 	}
-	var zeros [4096]byte
 	for off < seg.limit() {
-		n := min(int64(len(zeros)), seg.limit()-off)
-		if err := l.put(off, zeros[:n]); err != nil {
+		n := min(int64(len(l.zeros)), seg.limit()-off)
+		if err := l.put(off, l.zeros[:n]); err != nil {
 			return err
 		}
 		off += n
