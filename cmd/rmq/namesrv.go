@@ -93,7 +93,7 @@ func startNameServer(c *NamesrvConfig, logger *slog.Logger) (*nameServer, error)
 	}
 	client := remoting.NewClient(remoting.ClientOptions{Logger: logger})
 	table, err := namesrv.New(namesrv.Options{
-		Client: client,
+		Client:       client,
 		KVConfigPath: c.KvConfigPath, Settings: &settings, FixedKeys: fixed,
 		RouteRequestsMax: c.ClientRequestThreadPoolQueueCapacity, RequestsMax: c.DefaultThreadPoolQueueCapacity, Logger: logger,
 	})
