@@ -24,6 +24,8 @@ type logIndex struct {
 	read func(p []byte, off int64) (int, error) // bytes of the log
 	load func(base int64) []point               // sidecar of a sealed segment, nil if there is no good one
 
+	loading sync.Mutex // one segment's points are loaded at a time; taken before mu
+
 	mu         sync.RWMutex
 	first      uint64 // index of the first frame
 	last       uint64 // index of the last one, first-1 if there is none
@@ -92,14 +94,20 @@ func (x *logIndex) publish(last uint64) {
 
 // truncate forgets the frames from index on. The last segment that keeps a frame becomes the active one.
 func (x *logIndex) truncate(index uint64) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+	x.mu.RLock()
 	keep := sort.Search(len(x.segs), func(i int) bool { return x.segs[i].firstIndex >= index })
+	base := int64(-1)
 	if keep > 0 {
-		if err := x.ensurePoints(keep - 1); err != nil {
+		base = x.segs[keep-1].base
+	}
+	x.mu.RUnlock()
+	if base >= 0 {
+		if err := x.ensurePoints(base); err != nil {
 			return err
 		}
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	for _, seg := range x.segs[keep:] {
 		x.dropLoaded(seg.base)
 	}
@@ -170,34 +178,11 @@ func (x *logIndex) find(index uint64) (s spot, ok bool, err error) {
 	return x.walk(index)
 }
 
-// walk finds an older frame from the nearest known place before it.
+// walk finds an older frame from the nearest known place before it. It reads without holding the lock: the writer must not wait.
 func (x *logIndex) walk(index uint64) (spot, bool, error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if index < x.first || index > x.last {
-		return spot{}, false, nil
-	}
-	n := sort.Search(len(x.segs), func(i int) bool { return x.segs[i].firstIndex > index }) - 1
-	seg := &x.segs[n]
-	from := point{seg.firstIndex, seg.base}
-	hopAt := -1
-	for i, h := range x.hops {
-		if h.index == index && h.index != 0 {
-			if from = (point{h.index, h.off}); h.off < seg.base {
-				from.off = seg.base
-			}
-			hopAt = i
-		}
-	}
-	if hopAt < 0 {
-		if err := x.ensurePoints(n); err != nil {
-			return spot{}, false, err
-		}
-		if k := sort.Search(len(seg.points), func(i int) bool { return seg.points[i].index > index }); k > 0 {
-			from = seg.points[k-1]
-		}
-		hopAt = x.nextHop
-		x.nextHop = (x.nextHop + 1) % len(x.hops)
+	from, ok, err := x.nearest(index)
+	if err != nil || !ok {
+		return spot{}, false, err
 	}
 	w := headerWalk{read: x.read}
 	for {
@@ -205,47 +190,105 @@ func (x *logIndex) walk(index uint64) (spot, bool, error) {
 		if err != nil {
 			return spot{}, false, fmt.Errorf("find frame %d: at offset %d: %w", index, from.off, err)
 		}
-		if h.index != from.index {
+		if h.index != from.index || h.kind == framePad {
 			return spot{}, false, fmt.Errorf("find frame %d: at offset %d lies frame %d, expected %d: %w", index, from.off, h.index, from.index, ErrCorrupt)
 		}
 		end := from.off + h.size()
 		if h.index == index {
-			x.hops[hopAt] = hop{index + 1, end}
+			x.remember(index, end)
 			return spot{from.off, end}, true, nil
 		}
 		from = point{from.index + 1, end}
 	}
 }
 
-// ensurePoints makes sure that segment n has points, from its sidecar or by a walk over its headers.
-func (x *logIndex) ensurePoints(n int) error {
-	seg := &x.segs[n]
-	if n == len(x.segs)-1 {
+// nearest returns the last known frame at or before index in its segment.
+func (x *logIndex) nearest(index uint64) (p point, ok bool, err error) {
+	for {
+		x.mu.RLock()
+		if index < x.first || index > x.last {
+			x.mu.RUnlock()
+			return point{}, false, nil
+		}
+		n := sort.Search(len(x.segs), func(i int) bool { return x.segs[i].firstIndex > index }) - 1
+		seg := x.segs[n]
+		for _, h := range x.hops {
+			if h.index == index && h.index != 0 {
+				x.mu.RUnlock()
+				return point{index, max(h.off, seg.base)}, true, nil
+			}
+		}
+		k := sort.Search(len(seg.points), func(i int) bool { return seg.points[i].index > index })
+		need := seg.points == nil && n < len(x.segs)-1
+		x.mu.RUnlock()
+		switch {
+		case need:
+			if err := x.ensurePoints(seg.base); err != nil {
+				return point{}, false, err
+			}
+		case k > 0:
+			return seg.points[k-1], true, nil
+		default:
+			return point{seg.firstIndex, seg.base}, true, nil
+		}
+	}
+}
+
+// remember notes where the frame after index begins, unless it is in the next segment, for the reader that comes for it.
+func (x *logIndex) remember(index uint64, end int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	at := -1
+	for i, h := range x.hops {
+		if h.index == index {
+			at = i
+		}
+	}
+	if at < 0 {
+		at = x.nextHop
+		x.nextHop = (x.nextHop + 1) % len(x.hops)
+	}
+	x.hops[at] = hop{index + 1, end}
+}
+
+// ensurePoints makes sure that a sealed segment has points, from its sidecar or by a walk over its headers.
+func (x *logIndex) ensurePoints(base int64) error {
+	x.loading.Lock()
+	defer x.loading.Unlock()
+	x.mu.Lock()
+	n := x.segmentOf(base)
+	if n >= len(x.segs)-1 || x.segs[n].base != base {
+		x.mu.Unlock()
 		return nil // the active segment keeps its points
 	}
-	x.dropLoaded(seg.base)
-	x.loaded = append(x.loaded, seg.base)
+	seg := x.segs[n]
+	x.dropLoaded(base)
+	x.loaded = append(x.loaded, base)
 	if len(x.loaded) > loadedSegments {
 		x.segs[x.segmentOf(x.loaded[0])].points = nil
 		x.loaded = slices.Delete(x.loaded, 0, 1)
 	}
+	x.mu.Unlock()
 	if seg.points != nil {
 		return nil
 	}
-	if seg.points = x.load(seg.base); seg.points != nil {
-		return nil
-	}
-	w := headerWalk{read: x.read}
-	var points []point
-	for off := seg.base; off < seg.end; {
-		h, err := w.header(off)
-		if err != nil {
-			return fmt.Errorf("rebuild the index of segment %d: at offset %d: %w", seg.base, off, err)
+	points := x.load(base)
+	if points == nil {
+		w := headerWalk{read: x.read}
+		for off := seg.base; off < seg.end; {
+			h, err := w.header(off)
+			if err != nil {
+				return fmt.Errorf("rebuild the index of segment %d: at offset %d: %w", base, off, err)
+			}
+			points = appendPoint(points, h.index, off)
+			off += h.size()
 		}
-		points = appendPoint(points, h.index, off)
-		off += h.size()
 	}
-	seg.points = points
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if n := x.segmentOf(base); n < len(x.segs)-1 && x.segs[n].base == base {
+		x.segs[n].points = points
+	}
 	return nil
 }
 

@@ -83,14 +83,14 @@ func (s *segment) setRegionChecked(off int64) {
 
 // pointBefore returns the last known frame of a segment that begins at or before off.
 func (x *logIndex) pointBefore(base, off int64) (point, error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+	if err := x.ensurePoints(base); err != nil {
+		return point{}, err
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
 	n := x.segmentOf(base)
 	if n == len(x.segs) || x.segs[n].base != base {
 		return point{}, errSegmentClosed
-	}
-	if err := x.ensurePoints(n); err != nil {
-		return point{}, err
 	}
 	seg := &x.segs[n]
 	if k := sort.Search(len(seg.points), func(i int) bool { return seg.points[i].off > off }); k > 0 {
