@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"rmq/compat/admin"
 	"rmq/remoting/protocol"
 )
 
@@ -25,9 +26,9 @@ func ConsumeCommand(args []string, stdout, stderr io.Writer) int {
 
 // consume carries out one run. An error means that there is nothing to report.
 func consume(ctx context.Context, o consumeOptions, h hooks, progress io.Writer) (*Result, error) {
-	cl := newCluster(o.addresses(), o.timeout)
-	defer cl.close()
-	queues, err := cl.ensureTopic(ctx, o.topic, o.queues, protocol.PermRead)
+	cl := admin.NewCluster(o.addresses(), o.timeout)
+	defer cl.Close()
+	queues, err := cl.EnsureTopic(ctx, o.topic, o.queues, protocol.PermRead)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rmq/compat/admin"
 	"rmq/remoting"
 	"rmq/remoting/fastjson"
 	"rmq/remoting/protocol"
@@ -63,13 +64,13 @@ type consumerConn struct {
 // pull reads one queue. It is used by one goroutine at a time: whoever sent the last request, or got its answer.
 type pull struct {
 	conn      *consumerConn
-	queue     queue
+	queue     admin.Queue
 	command   protocol.Command
 	next      atomic.Int64 // offset to read from; everything below it counts as consumed
 	latencies []time.Duration
 }
 
-func newConsumer(o consumeOptions, queues []queue, r *recorder, now time.Time) *consumer {
+func newConsumer(o consumeOptions, queues []admin.Queue, r *recorder, now time.Time) *consumer {
 	c := &consumer{o: o, recorder: r, started: now, version: now.UnixMilli(), stop: make(chan struct{})}
 	if o.count > 0 {
 		c.enough = make(chan struct{})
@@ -89,15 +90,15 @@ func newConsumer(o consumeOptions, queues []queue, r *recorder, now time.Time) *
 }
 
 // seek finds where each queue is to be read from, and the brokers' version.
-func (c *consumer) seek(ctx context.Context, cl *cluster) (version int32, err error) {
+func (c *consumer) seek(ctx context.Context, cl *admin.Cluster) (version int32, err error) {
 	for _, conn := range c.conns {
 		for _, p := range conn.pulls {
 			var offset int64
-			if offset, version, err = cl.maxOffset(ctx, c.o.topic, p.queue); err != nil {
+			if offset, version, err = cl.MaxOffset(ctx, c.o.topic, p.queue); err != nil {
 				return 0, err
 			}
 			if c.o.from == fromFirst {
-				if offset, err = cl.minOffset(ctx, c.o.topic, p.queue); err != nil {
+				if offset, err = cl.MinOffset(ctx, c.o.topic, p.queue); err != nil {
 					return 0, err
 				}
 			}
@@ -176,7 +177,7 @@ func (c *consumer) heartbeat(ctx context.Context) error {
 			request.Body = body
 			resp, err := conn.call(ctx, address, request)
 			if err == nil && resp.Code != protocol.Success {
-				err = &replyError{resp.Code, resp.Remark}
+				err = &admin.ReplyError{Code: resp.Code, Remark: resp.Remark}
 			}
 			if err != nil {
 				return fmt.Errorf("heartbeat to %s: %w", address, err)
@@ -195,7 +196,7 @@ func (conn *consumerConn) call(ctx context.Context, address string, request *pro
 func (conn *consumerConn) addresses() []string {
 	seen := map[string]bool{}
 	for _, p := range conn.pulls {
-		seen[p.queue.address] = true
+		seen[p.queue.Address] = true
 	}
 	return sortedKeys(seen)
 }
@@ -206,10 +207,10 @@ func (conn *consumerConn) commit(ctx context.Context) {
 	defer cancel()
 	for _, p := range conn.pulls {
 		request := protocol.NewRequest(protocol.UpdateConsumerOffset, &protocol.UpdateConsumerOffsetRequestHeader{
-			ConsumerGroup: conn.c.o.group, Topic: conn.c.o.topic, QueueID: p.queue.id, CommitOffset: p.next.Load(),
+			ConsumerGroup: conn.c.o.group, Topic: conn.c.o.topic, QueueID: p.queue.ID, CommitOffset: p.next.Load(),
 		})
 		request.MarkOneway()
-		if err := conn.client.Oneway(ctx, p.queue.address, request); err != nil {
+		if err := conn.client.Oneway(ctx, p.queue.Address, request); err != nil {
 			conn.shard.failed("commit", 0)
 		}
 	}
@@ -240,7 +241,7 @@ func (p *pull) send() {
 		suspend = suspendTimeShared
 	}
 	h := protocol.PullMessageRequestHeader{
-		ConsumerGroup: o.group, Topic: o.topic, QueueID: p.queue.id, QueueOffset: next, MaxMsgNums: int32(o.batch),
+		ConsumerGroup: o.group, Topic: o.topic, QueueID: p.queue.ID, QueueOffset: next, MaxMsgNums: int32(o.batch),
 		SysFlag: pullSuspends, SuspendTimeoutMillis: suspend.Milliseconds(), SubVersion: conn.c.version,
 		ExpressionType: protocol.ExpressionTag, HasMaxMsgBytes: true, MaxMsgBytes: pullBytesMax,
 	}
@@ -248,12 +249,12 @@ func (p *pull) send() {
 		h.SysFlag |= pullCommits
 		h.CommitOffset = next
 	}
-	h.BrokerName = p.queue.broker
+	h.BrokerName = p.queue.Broker
 	p.command = protocol.Command{
 		Code: protocol.PullMessage, Language: protocol.LanguageJava, Version: protocol.MQVersion,
 		Ext: h.AppendFields(p.command.Ext[:0]),
 	}
-	conn.client.CallAsync(p.queue.address, &p.command, time.Now().Add(o.timeout), p.answered)
+	conn.client.CallAsync(p.queue.Address, &p.command, time.Now().Add(o.timeout), p.answered)
 }
 
 // answered takes the outcome of a pull. It runs on the connection's read loop, or wherever the client gave it up.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"rmq/compat/admin"
 	"rmq/remoting"
 	"rmq/remoting/fastjson"
 	"rmq/remoting/protocol"
@@ -28,7 +29,7 @@ type fakeBroker struct {
 
 	mu      sync.Mutex
 	topics  map[string]int // queues
-	queues  map[queue][][]byte
+	queues  map[admin.Queue][][]byte
 	arrived chan struct{} // closed and renewed at each message
 	sends   int
 	headers []protocol.Fields // of the sends
@@ -39,7 +40,7 @@ type fakeBroker struct {
 func startFakeBroker(t *testing.T) *fakeBroker {
 	t.Helper()
 	b := &fakeBroker{
-		t: t, topics: map[string]int{}, queues: map[queue][][]byte{}, arrived: make(chan struct{}),
+		t: t, topics: map[string]int{}, queues: map[admin.Queue][][]byte{}, arrived: make(chan struct{}),
 		members: map[string]bool{}, commits: map[int32]int64{},
 	}
 	mux := remoting.NewMux()
@@ -148,9 +149,9 @@ func (b *fakeBroker) send(r *remoting.Request) *protocol.Command {
 	if r.Cmd.Code == protocol.SendBatchMessage {
 		bodies = splitBatch(r.Cmd.Body)
 	}
-	q := queue{id: int32(number(r, "e"))}
+	q := admin.Queue{ID: int32(number(r, "e"))}
 	for _, body := range bodies {
-		m := message.Message{Topic: get(r, "b"), QueueID: q.id, Body: body, Properties: []byte(get(r, "i")), BornHost: netip.AddrPort{}}
+		m := message.Message{Topic: get(r, "b"), QueueID: q.ID, Body: body, Properties: []byte(get(r, "i")), BornHost: netip.AddrPort{}}
 		stored, err := m.AppendTo(nil)
 		if err != nil {
 			b.t.Error(err)
@@ -183,7 +184,7 @@ func (b *fakeBroker) offset(r *remoting.Request, offset int64) *protocol.Command
 func (b *fakeBroker) maxOffset(r *remoting.Request) *protocol.Command {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.offset(r, int64(len(b.queues[queue{id: int32(number(r, "queueId"))}])))
+	return b.offset(r, int64(len(b.queues[admin.Queue{ID: int32(number(r, "queueId"))}])))
 }
 
 func (b *fakeBroker) minOffset(r *remoting.Request) *protocol.Command { return b.offset(r, 0) }
@@ -195,7 +196,7 @@ func (b *fakeBroker) pull(r *remoting.Request) *protocol.Command {
 	defer timer.Stop()
 	for {
 		b.mu.Lock()
-		all, arrived := b.queues[queue{id: int32(number(r, "queueId"))}], b.arrived
+		all, arrived := b.queues[admin.Queue{ID: int32(number(r, "queueId"))}], b.arrived
 		b.mu.Unlock()
 		first := 0
 		for first < len(all) && message.View(all[first]).QueueOffset() < from {
@@ -255,9 +256,9 @@ func (b *fakeBroker) put(topic string, queues, each int) {
 	defer b.mu.Unlock()
 	b.topics[topic] = queues
 	for id := range queues {
-		q := queue{id: int32(id)}
+		q := admin.Queue{ID: int32(id)}
 		for i := range each {
-			m := message.Message{Topic: topic, QueueID: q.id, Body: []byte(strings.Repeat("x", 100))}
+			m := message.Message{Topic: topic, QueueID: q.ID, Body: []byte(strings.Repeat("x", 100))}
 			stored, err := m.AppendTo(nil)
 			if err != nil {
 				b.t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"rmq/compat/admin"
 	"rmq/remoting/protocol"
 )
 
@@ -31,13 +32,13 @@ func ProduceCommand(args []string, stdout, stderr io.Writer) int {
 
 // produce carries out one run. An error means that there is nothing to report.
 func produce(ctx context.Context, o produceOptions, h hooks, progress io.Writer) (*Result, error) {
-	cl := newCluster(o.addresses(), o.timeout)
-	defer cl.close()
-	queues, err := cl.ensureTopic(ctx, o.topic, o.queues, protocol.PermWrite)
+	cl := admin.NewCluster(o.addresses(), o.timeout)
+	defer cl.Close()
+	queues, err := cl.EnsureTopic(ctx, o.topic, o.queues, protocol.PermWrite)
 	if err != nil {
 		return nil, err
 	}
-	before, version, err := cl.stored(ctx, o.topic, queues)
+	before, version, err := stored(ctx, cl, o.topic, queues)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +57,7 @@ func produce(ctx context.Context, o produceOptions, h hooks, progress io.Writer)
 	result.fill(collected, o.rate > 0)
 	result.Totals.Stored = -1
 	// After an interrupt ctx is done, but the count is still wanted.
-	if after, _, err := cl.stored(context.WithoutCancel(ctx), o.topic, queues); err == nil {
+	if after, _, err := stored(context.WithoutCancel(ctx), cl, o.topic, queues); err == nil {
 		result.Totals.Stored = after - before
 	}
 	return result, nil

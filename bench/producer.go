@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rmq/compat/admin"
 	"rmq/remoting"
 	"rmq/remoting/protocol"
 )
@@ -18,9 +19,6 @@ import (
 // errorPause is how long a slot rests after a failed request, so that a broker that refuses at once is not asked the
 // same thing 100,000 times a second.
 const errorPause = 10 * time.Millisecond
-
-// defaultTopic is the topic that stock producers name as the pattern for a topic that does not exist yet.
-const defaultTopic = "TBW102"
 
 // producer is the load of a produce run: connections with slots, each slot with at most one request in flight. In closed
 // loop a slot sends its next message from the answer to the one before, on the connection's own read loop; with a fixed
@@ -44,7 +42,7 @@ type producerConn struct {
 	free   chan *slot // with a fixed rate: slots without a request in flight
 	pace   *schedule  // with a fixed rate
 	turn   atomic.Uint32
-	queues []queue
+	queues []admin.Queue
 }
 
 // slot sends one request after the other. It is used by one goroutine at a time: whoever started the last request, or
@@ -59,7 +57,7 @@ type slot struct {
 	intended   time.Time
 }
 
-func newProducer(o produceOptions, queues []queue, r *recorder, now time.Time) *producer {
+func newProducer(o produceOptions, queues []admin.Queue, r *recorder, now time.Time) *producer {
 	p := &producer{o: o, recorder: r, keys: newUniqueKeys(now), stop: make(chan struct{})}
 	slots := o.concurrency
 	if o.mode == modeOneway {
@@ -172,7 +170,7 @@ func (s *slot) send(intended time.Time) {
 		return
 	}
 	q := s.prepare(intended)
-	s.conn.client.CallAsync(q.address, &s.command, time.Now().Add(s.conn.p.o.timeout), s.answered)
+	s.conn.client.CallAsync(q.Address, &s.command, time.Now().Add(s.conn.p.o.timeout), s.answered)
 }
 
 // answered takes the outcome of the slot's request. It runs on the connection's read loop, or wherever the client gave
@@ -219,7 +217,7 @@ func (s *slot) oneway(intended time.Time) bool {
 	s.command.MarkOneway()
 	ctx, cancel := context.WithTimeout(context.Background(), s.conn.p.o.timeout)
 	defer cancel()
-	if err := s.conn.client.Oneway(ctx, q.address, &s.command); err != nil {
+	if err := s.conn.client.Oneway(ctx, q.Address, &s.command); err != nil {
 		s.conn.shard.failed(errorKey(nil, err), 1)
 		return false
 	}
@@ -250,7 +248,7 @@ func (s *slot) sendHeader() protocol.Fields {
 	return protocol.Fields{
 		{Key: "a", Value: o.group},
 		{Key: "b", Value: o.topic},
-		{Key: "c", Value: defaultTopic},
+		{Key: "c", Value: admin.AutoCreateTopic},
 		{Key: "d", Value: "4"},
 		{Key: "e"},
 		{Key: "f", Value: "0"},
@@ -265,16 +263,16 @@ func (s *slot) sendHeader() protocol.Fields {
 }
 
 // prepare makes the slot's next request and returns the queue that it goes to. Queues take turns.
-func (s *slot) prepare(intended time.Time) queue {
+func (s *slot) prepare(intended time.Time) admin.Queue {
 	c := s.conn
 	q := c.queues[c.turn.Add(1)%uint32(len(c.queues))]
 	s.intended = intended
 	stampBody(s.body, intended)
 	ext := s.command.Ext
 	s.command = protocol.Command{Code: s.code, Language: protocol.LanguageJava, Version: protocol.MQVersion, Ext: ext, Body: s.body}
-	ext[fieldQueueID].Value = strconv.Itoa(int(q.id))
+	ext[fieldQueueID].Value = strconv.Itoa(int(q.ID))
 	ext[fieldBornTimestamp].Value = strconv.FormatInt(intended.UnixMilli(), 10)
-	ext[fieldBrokerName].Value = q.broker
+	ext[fieldBrokerName].Value = q.Broker
 	if s.code == protocol.SendBatchMessage {
 		// As the Java client has it: each message has its own properties, the batch has WAIT only.
 		ext[fieldProperties].Value = "WAIT\x01true"

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"rmq/compat/admin"
 	"rmq/remoting/protocol"
 )
 
@@ -48,7 +49,7 @@ func TestProduceClosedLoop(t *testing.T) {
 		t.Error("no time series")
 	}
 	for id := range int32(5) {
-		if len(b.queues[queue{id: id}]) == 0 {
+		if len(b.queues[admin.Queue{ID: id}]) == 0 {
 			t.Errorf("queue %d got nothing", id)
 		}
 	}
@@ -174,7 +175,7 @@ func TestConsumeWithFewerPullsThanQueues(t *testing.T) {
 func TestConsumeSeesWhatIsMissing(t *testing.T) {
 	b := startFakeBroker(t)
 	b.put("T", 1, 100)
-	q := queue{}
+	q := admin.Queue{}
 	b.queues[q] = append(b.queues[q][:40:40], b.queues[q][50:]...)
 	r := runJSON(t, "consume", "-n", b.address, "-t", "T", "--duration", "30s", "--count", "90")
 	if r.Totals.Gaps != 10 {

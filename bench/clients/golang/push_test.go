@@ -195,6 +195,11 @@ func TestPushRebalance(t *testing.T) {
 			send(t, p, messageTo(queue(topic, q), "probe"))
 		}
 		count := make(map[string]int)
+		defer func() {
+			if t.Failed() {
+				t.Logf("queue and the member that received its probe: %v", owners)
+			}
+		}()
 		await(t, "probes of all queues", patience, func() bool {
 			mu.Lock()
 			defer mu.Unlock()

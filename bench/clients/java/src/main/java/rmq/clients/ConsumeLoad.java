@@ -36,6 +36,7 @@ public final class ConsumeLoad {
         c.setConsumeThreadMax(flags.number("threads"));
         c.setPullBatchSize(flags.number("batch"));
         c.setConsumeMessageBatchMaxSize(flags.number("batch"));
+        c.setAwaitTerminationMillisWhenShutdown(5_000);
         c.subscribe(flags.text("topic"), "*");
         c.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             long now = System.currentTimeMillis();
