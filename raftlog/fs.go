@@ -36,3 +36,7 @@ type FS = interface {
 type Locker interface {
 	Lock(name string) (io.Closer, error)
 }
+
+// cacheDropper is the optional ability of a File to be read from the disk again. After a failed fsync the pages in memory may say
+// what the disk does not.
+type cacheDropper interface{ dropCache() error }

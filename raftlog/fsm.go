@@ -78,6 +78,9 @@ func (f *fsm) Apply(e *raft.Log) interface{} { return f.ApplyBatch([]*raft.Log{e
 
 // Snapshot captures the state; Persist of the result does the work.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if f.stopped {
+		return nil, raft.ErrRaftShutdown
+	}
 	s, err := f.l.sm.Snapshot()
 	if err != nil {
 		return nil, err

@@ -352,6 +352,35 @@ func TestH6FirstErrorCloses(t *testing.T) {
 	}
 }
 
+// TestFailedFsyncIsLikeAPowerCut drops what a failed fsync may have dropped, on a machine that goes on running. The next start must
+// not take the holes for corruption.
+func TestFailedFsyncIsLikeAPowerCut(t *testing.T) {
+	for seed := range uint64(20) {
+		disk := crashfs.New()
+		o := Options{FS: disk, Flush: SyncFlush, SegmentBytes: 64 << 10, BootID: func() string { return "boot" }}
+		n := startSolo(t, "/d", o)
+		acked := map[uint64]ackedItem{}
+		for range 5 {
+			r := n.mustPut(make([]byte, 2000))
+			acked[toySerial(r.Record)] = ackedItem{r.Offset, r.Record}
+		}
+		disk.Inject("fail sync path=/log/0000")
+		if err := n.log.storeLogs([]*raft.Log{
+			{Index: n.log.Status().LastIndex + 1, Term: 9, Data: toyItem(make([]byte, 3000))},
+			{Index: n.log.Status().LastIndex + 2, Term: 9, Data: toyItem(make([]byte, 3000))},
+		}); !errors.Is(err, ErrPoisoned) {
+			t.Fatal(err)
+		}
+		o.FS = disk.CrashClone(seed)
+		if err := n.log.Close(); !errors.Is(err, ErrPoisoned) {
+			t.Fatal(err)
+		}
+		n = startSolo(t, "/d", o)
+		checkItems(t, n, acked)
+		n.close()
+	}
+}
+
 // TestBackgroundFsyncFails does the same to the flusher of AsyncFlush.
 func TestBackgroundFsyncFails(t *testing.T) {
 	disk := crashfs.New()

@@ -32,6 +32,7 @@ type Log struct {
 	w           writer
 	segs        atomic.Pointer[[]*segment] // ordered; replaced, never changed
 	end         atomic.Int64               // readable bytes end here
+	cuts        atomic.Uint64              // odd while a truncation is at work, higher after each
 	index       logIndex
 	tail        *tailCache
 	zeros       [16 << 10]byte // never written to
@@ -324,7 +325,29 @@ func (l *Log) fail(err error) {
 	}
 	l.log.Error(f.ID, "exit", f.Code, "error", f.Err)
 	close(l.poisonCh)
+	if f.Code == ExitStoreFailed {
+		l.distrust()
+	}
 	l.o.Fatal(f.Code, f.ID, f.Err)
+}
+
+// distrustWait is how long distrust may hold up the end of the process on a disk that is failing.
+const distrustWait = 250 * time.Millisecond
+
+// distrust makes the next start treat what was not synced as after a power cut: a failed fsync may have thrown it away although the
+// machine goes on.
+func (l *Log) distrust() {
+	done := make(chan struct{})
+	go func() { // ends with the disk's answer, or with the process
+		defer close(done)
+		if err := l.saveRun(func(run *runState) { run.BootID = "" }); err != nil {
+			l.log.Error("could not note that unsynced bytes may be lost", "error", err)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(distrustWait):
+	}
 }
 
 // closeFiles closes everything that is open; what is nil is not.

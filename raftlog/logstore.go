@@ -33,19 +33,28 @@ func (s logStore) DeleteRange(first, last uint64) error     { return s.l.deleteR
 
 // getLog reads one entry into memory of its own and verifies it. A bad one is fatal: Raft would panic or leave a gap.
 func (l *Log) getLog(index uint64, out *raft.Log) error {
+	cuts := l.cuts.Load()
+	err := l.readEntry(index, out)
+	switch {
+	case err == nil, errors.Is(err, raft.ErrLogNotFound):
+		return err
+	case cuts%2 != 0 || cuts != l.cuts.Load(), errors.Is(err, ErrTrimmed), errors.Is(err, io.EOF):
+		return raft.ErrLogNotFound // truncated or unlinked under the reader, who was about to send it to a follower
+	}
+	return l.readFailed(fmt.Errorf("entry %d: %w", index, err))
+}
+
+func (l *Log) readEntry(index uint64, out *raft.Log) error {
 	s, ok, err := l.index.find(index)
 	if err != nil {
-		return l.readFailed(err)
+		return err
 	}
 	if !ok {
 		return raft.ErrLogNotFound
 	}
 	b := make([]byte, s.end-s.off)
-	if n, err := l.readRaw(b, s.off); n < len(b) {
-		if errors.Is(err, ErrTrimmed) || errors.Is(err, io.EOF) {
-			return raft.ErrLogNotFound
-		}
-		return l.readFailed(fmt.Errorf("entry %d at offset %d: %w", index, s.off, err))
+	if _, err := l.readRaw(b, s.off); err != nil {
+		return fmt.Errorf("at offset %d: %w", s.off, err)
 	}
 	h, err := decodeFrameHeader(b)
 	switch {
@@ -56,7 +65,7 @@ func (l *Log) getLog(index uint64, out *raft.Log) error {
 		err = errors.New("record does not match its CRC")
 	}
 	if err != nil {
-		return l.readFailed(corrupt(fmt.Errorf("entry %d at offset %d: %w", index, s.off, err)))
+		return corrupt(fmt.Errorf("at offset %d: %w", s.off, err))
 	}
 	*out = raft.Log{Index: h.index, Term: h.term, Type: raft.LogType(h.kind), Data: b[frameHeaderBytes:]}
 	return nil

@@ -61,17 +61,8 @@ func (osFS) List(dir string) ([]string, error) {
 	return names, err
 }
 
-// osFile adds to *os.File what File asks for. Sync is fdatasync: it makes data and size durable and skips the time stamps.
+// osFile adds to *os.File what File asks for.
 type osFile struct{ *os.File }
-
-func (f osFile) Sync() error {
-	for {
-		err := unix.Fdatasync(int(f.Fd()))
-		if err != unix.EINTR {
-			return err
-		}
-	}
-}
 
 func (f osFile) Size() (int64, error) {
 	fi, err := f.Stat()

@@ -113,6 +113,11 @@ func (r *recovered) scan(fsys FS, run runState, sameBoot bool) error {
 	buf := make([]byte, scanBufferBytes)
 	for ; k <= last; k++ {
 		seg := r.segs[k]
+		if d, ok := seg.f.(cacheDropper); ok && !run.Clean {
+			if err := d.dropCache(); err != nil {
+				return fmt.Errorf("%s: drop the cache: %w", seg.path, err)
+			}
+		}
 		s, err := newScanner(seg, buf)
 		if err != nil {
 			return err

@@ -56,6 +56,8 @@ func (l *Log) truncate(index uint64) error {
 	if err := l.index.truncate(index); err != nil { // while it can still read what stays
 		return err
 	}
+	l.cuts.Add(1)
+	defer l.cuts.Add(1)
 	if err := l.cutFiles(segs, keep, at.end); err != nil {
 		return err
 	}
