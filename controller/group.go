@@ -166,6 +166,9 @@ func (g *Group) lead(ctx context.Context) {
 		if err == nil {
 			err = g.o.TakeOver(ctx)
 		}
+		if ctx.Err() != nil {
+			return
+		}
 		if err == nil {
 			g.setLeading(true)
 			err = g.o.Lead(ctx)
@@ -173,6 +176,7 @@ func (g *Group) lead(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		g.setLeading(false) // until it has taken over again
 		g.o.Logger.Warn("the leader's duties failed, they start again", "group", g.o.Name, "error", err)
 		select {
 		case <-ctx.Done():
