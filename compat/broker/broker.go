@@ -49,8 +49,9 @@ type Broker struct {
 	waits         waitSet
 	scratch       sync.Pool // *scratch
 	unique        uniqueIDs
-	tasks         sync.WaitGroup // goroutines of spawn
-	refiling      sync.Mutex     // held across an append: see refile
+	tasks         sync.WaitGroup          // goroutines of spawn
+	refiling      sync.Mutex              // held across an append: see refile
+	endDuties     context.CancelCauseFunc // of Lead; guarded by refiling
 }
 
 // New returns a broker over the group's log and state. It starts nothing: Lead runs the leader's duties.
@@ -108,7 +109,7 @@ func (b *Broker) Parked() int64 { return b.parked.Load() }
 // Prepare stamps the store time into the messages of a record; it is raftlog's Options.Prepare. The proposer calls it in
 // the order of the log, so that store times never go back within a queue, which searches by time rely on.
 func (b *Broker) Prepare(record []byte) {
-	now := max(b.clock.Now().UnixMilli(), b.lastStoreTime)
+	now := max(b.clock.Now().UnixMilli(), b.lastStoreTime, b.store.LastStoreTime()) // the store's is of an earlier run or leader
 	b.lastStoreTime = now
 	for rest := record; len(rest) > 0; {
 		item, tail, magic, err := message.NextItem(rest)
@@ -130,14 +131,23 @@ func (b *Broker) TakeOver(ctx context.Context) error {
 }
 
 // Lead carries out the leader's duties until ctx ends: it fires delayed messages, writes collected offsets, expires
-// clients and trims the log. The caller starts it after TakeOver and waits for it to return before it starts another.
-func (b *Broker) Lead(ctx context.Context) error {
+// clients and trims the log. The caller starts it after TakeOver and waits for it to return before it starts another. An
+// error means that the duties need another barrier and TakeOver before they can go on.
+func (b *Broker) Lead(term context.Context) error {
+	ctx, end := context.WithCancelCause(term)
+	defer end(nil)
+	b.refiling.Lock()
+	b.endDuties = end
+	b.refiling.Unlock()
 	var duties sync.WaitGroup
 	for _, duty := range []func(context.Context){b.runTimers, b.runOffsets, b.runRetention, b.runClientExpiry, b.stats.run} {
 		duties.Go(func() { duty(ctx) })
 	}
 	duties.Wait()
-	return nil
+	if term.Err() != nil {
+		return nil
+	}
+	return context.Cause(ctx)
 }
 
 // append proposes a record and waits until it is committed and applied, or ctx ends: then the outcome is unknown.

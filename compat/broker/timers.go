@@ -3,9 +3,11 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
+	"rmq/raftlog"
 	"rmq/store"
 	"rmq/store/message"
 )
@@ -31,12 +33,19 @@ func (b *Broker) runTimers(ctx context.Context) {
 	})
 }
 
+// errRefilingUncertain ends the leader's duties: the next ones begin behind a barrier, and so see what became of the entry.
+var errRefilingUncertain = errors.New("broker: the outcome of moving parked messages is unknown")
+
 // refile moves the parked messages that pick names, in one entry: each original leaves the pending set, and what copy
 // makes of it is appended. copy reports false for a message that has no place to go to. It reports whether anything was
-// moved. One refiling at a time picks, proposes and waits for the outcome, so no message is moved twice.
+// moved. One refiling at a time picks, proposes and waits for the outcome, so no message is moved twice; when the outcome
+// stays unknown, there is no other in this term, for the state machine takes a second move of a message for damage.
 func (b *Broker) refile(ctx context.Context, pick func() []store.Timer, copy func(src message.View, buf *scratch) (message.Message, bool)) (bool, error) {
 	b.refiling.Lock()
 	defer b.refiling.Unlock()
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
 	timers := pick()
 	if len(timers) == 0 {
 		return false, nil
@@ -65,7 +74,15 @@ func (b *Broker) refile(ctx context.Context, pick func() []store.Timer, copy fun
 		removed = append(removed, t.Offset)
 	}
 	_, err := b.append(ctx, append(store.FireTimers(removed), messages...))
-	return err == nil, err
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, raftlog.ErrBusy), errors.Is(err, raftlog.ErrNotLeader), errors.Is(err, raftlog.ErrClosed), errors.Is(err, raftlog.ErrTooLarge):
+		return false, err // nothing was appended
+	default:
+		b.endDuties(fmt.Errorf("%w: %w", errRefilingUncertain, err))
+		return false, err
+	}
 }
 
 // deliver makes the copy that the target queue gets: the stored bytes without the marks of the wait.
