@@ -14,9 +14,14 @@
 // system and a background fsync follows within FlushInterval. The first failed or hanging write or fsync closes the log for good
 // and is reported through Options.Fatal; nothing is acknowledged after it.
 //
+// # Goroutines
+//
+// Raft's main goroutine writes (StoreLogs, DeleteRange), its FSM goroutine applies and answers. The package adds four: the flusher,
+// the watchdog, and from Start on the one that follows leadership and the one that takes snapshots. Close waits for all of them.
+//
 // # Locks
 //
-// From outer to inner: queue.mu (proposals), writer.mu (end of the log), index.mu (index to offset), segment.mu (file handle
-// against unlink). Callbacks of the state machine run under writer.mu (Stamp, Rewind) or under none (Apply, Applied, Snapshot);
-// Options.Prepare runs under queue.mu; completion callbacks run under none of them.
+// From outer to inner: Log.life, Log.switching, Log.flushing, queue.answering, writer.mu, queue.mu, logIndex.loading, logIndex.mu,
+// segment.mu. No lock is held while a callback runs, except: Stamp and Rewind run under writer.mu, Options.Prepare under
+// queue.mu, and the answers to Append under queue.answering, which is why those must not call Close.
 package raftlog

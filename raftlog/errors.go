@@ -44,3 +44,20 @@ type Fault struct {
 
 func (f *Fault) Error() string { return fmt.Sprintf("%s (exit %d): %v", f.ID, f.Code, f.Err) }
 func (f *Fault) Unwrap() error { return f.Err }
+
+// damaged marks err as corruption.
+func damaged(err error) error {
+	if errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
+// refusal gives corruption its exit code; other errors stay what they are.
+func refusal(err error) error {
+	var f *Fault
+	if errors.Is(err, ErrCorrupt) && !errors.As(err, &f) {
+		return &Fault{ExitCorrupt, "STORE_CORRUPT_UNREPAIRABLE", err}
+	}
+	return err
+}

@@ -27,7 +27,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []interface{} {
 	for _, e := range logs {
 		s, err := f.due(e)
 		if err != nil {
-			l.fail(corrupt(err))
+			l.fail(err)
 		}
 		if err != nil || f.stopped {
 			return answers

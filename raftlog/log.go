@@ -103,7 +103,7 @@ func Open(dir string, o Options) (*Log, error) {
 	l.w.flush = o.Flush
 	l.segs.Store(&[]*segment{})
 	if err := l.open(); err != nil {
-		return nil, fmt.Errorf("raftlog: open %s: %w", dir, errors.Join(err, l.closeFiles()))
+		return nil, fmt.Errorf("raftlog: open %s: %w", dir, errors.Join(refusal(err), l.closeFiles()))
 	}
 	l.tasks.Go(l.runWatchdog)
 	l.tasks.Go(l.runFlusher)
@@ -317,7 +317,7 @@ func (l *Log) storageFailed(err error) error {
 // fail latches the first failure and reports it.
 func (l *Log) fail(err error) {
 	var f *Fault
-	if !errors.As(err, &f) {
+	if !errors.As(refusal(err), &f) {
 		f = &Fault{ExitStoreFailed, "STORE_WRITE_FAILED", err}
 	}
 	if !l.poison.CompareAndSwap(nil, f) {

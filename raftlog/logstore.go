@@ -65,7 +65,7 @@ func (l *Log) readEntry(index uint64, out *raft.Log) error {
 		err = errors.New("record does not match its CRC")
 	}
 	if err != nil {
-		return corrupt(fmt.Errorf("at offset %d: %w", s.off, err))
+		return damaged(fmt.Errorf("at offset %d: %w", s.off, err))
 	}
 	*out = raft.Log{Index: h.index, Term: h.term, Type: raft.LogType(h.kind), Data: b[frameHeaderBytes:]}
 	return nil
@@ -86,7 +86,7 @@ func (l *Log) header(index uint64) (frameHeader, error) {
 	}
 	h, err := decodeFrameHeader(b[:])
 	if err != nil {
-		err = corrupt(err)
+		err = damaged(err)
 	}
 	return h, err
 }
@@ -166,7 +166,7 @@ func (l *Log) goneOr(err error, off int64) error {
 // readFailed ends the process on corruption; other failures to read are returned.
 func (l *Log) readFailed(err error) error {
 	if errors.Is(err, ErrCorrupt) {
-		return l.storageFailed(corrupt(err))
+		return l.storageFailed(err)
 	}
 	return err
 }
@@ -189,10 +189,10 @@ func (l *Log) SizeBytes() int64 { return max(l.EndOffset()-l.MinOffset(), 0) }
 func (l *Log) restamp() error {
 	off, end := l.sm.Rewind(), l.w.at.end
 	if lowest := l.MinOffset(); off < lowest {
-		return corrupt(fmt.Errorf("state is applied up to offset %d, the log begins at %d", off, lowest))
+		return damaged(fmt.Errorf("state is applied up to offset %d, the log begins at %d", off, lowest))
 	}
 	if off > end {
-		return corrupt(fmt.Errorf("state is applied up to offset %d, the log ends at %d", off, end))
+		return damaged(fmt.Errorf("state is applied up to offset %d, the log ends at %d", off, end))
 	}
 	var buf []byte
 	w := headerWalk{read: l.readRaw}
@@ -202,7 +202,7 @@ func (l *Log) restamp() error {
 		}
 		h, err := w.header(off)
 		if err != nil {
-			return corrupt(fmt.Errorf("frame at offset %d, to be stamped again: %w", off, err))
+			return damaged(fmt.Errorf("frame at offset %d, to be stamped again: %w", off, err))
 		}
 		if h.kind == uint8(raft.LogCommand) && h.length > 0 {
 			if cap(buf) < int(h.length) {
@@ -213,10 +213,10 @@ func (l *Log) restamp() error {
 				return fmt.Errorf("record at offset %d, to be stamped again: %w", off, err)
 			}
 			if crc32.Checksum(buf, castagnoli) != h.bodyCRC {
-				return corrupt(fmt.Errorf("record at offset %d does not match its CRC", off))
+				return damaged(fmt.Errorf("record at offset %d does not match its CRC", off))
 			}
 			if err := l.sm.Stamp(buf, off+frameHeaderBytes); err != nil {
-				return corrupt(fmt.Errorf("stamp entry %d at offset %d again: %w", h.index, off, err))
+				return damaged(fmt.Errorf("stamp entry %d at offset %d again: %w", h.index, off, err))
 			}
 		}
 		off += h.size()

@@ -41,12 +41,8 @@ func recoverSegments(fsys FS, dir string, bases []int64, o *Options, node [16]by
 	for i, base := range bases {
 		s, err := openSegment(fsys, filepath.Join(dir, segmentName(base)))
 		if err != nil {
-			var v errVersion
-			switch {
-			case errors.As(err, &v):
+			if v := errVersion(0); errors.As(err, &v) {
 				return r, &Fault{ExitConfigMismatch, "CONFIG_MISMATCH", err}
-			case errors.Is(err, ErrCorrupt):
-				return r, corrupt(err)
 			}
 			return r, err
 		}
@@ -57,9 +53,9 @@ func recoverSegments(fsys FS, dir string, bases []int64, o *Options, node [16]by
 		case s.segmentBytes != o.SegmentBytes:
 			return r, &Fault{ExitConfigMismatch, "CONFIG_MISMATCH", fmt.Errorf("segment %s spans %d bytes, configured are %d", s.path, s.segmentBytes, o.SegmentBytes)}
 		case s.base != base:
-			return r, corrupt(fmt.Errorf("segment %s says that it begins at %d", s.path, s.base))
+			return r, damaged(fmt.Errorf("segment %s says that it begins at %d", s.path, s.base))
 		case i > 0 && base != bases[i-1]+o.SegmentBytes:
-			return r, corrupt(fmt.Errorf("segment %s is missing", segmentName(bases[i-1]+o.SegmentBytes)))
+			return r, damaged(fmt.Errorf("segment %s is missing", segmentName(bases[i-1]+o.SegmentBytes)))
 		}
 		s.checked = make([]atomic.Uint64, s.segmentBytes/regionBytes/64+1)
 	}
@@ -67,7 +63,7 @@ func recoverSegments(fsys FS, dir string, bases []int64, o *Options, node [16]by
 		return r, nil
 	}
 	if last := r.all[len(r.all)-1]; last.mark.sealed { // the next segment had a name before this one was sealed
-		return r, corrupt(fmt.Errorf("segment %s is missing", segmentName(last.limit())))
+		return r, damaged(fmt.Errorf("segment %s is missing", segmentName(last.limit())))
 	}
 	r.segs = r.all
 	for {
@@ -135,7 +131,7 @@ func (r *recovered) scan(fsys FS, run runState, sameBoot bool) error {
 		switch {
 		case end == scanFull && k < last:
 			if err := linked(c, &r.segs[k+1].segmentHead); err != nil {
-				return corrupt(err)
+				return damaged(err)
 			}
 			continue
 		case end == scanClean && k < last:
@@ -158,13 +154,13 @@ func (r *recovered) judge(s *scanner, k int, bad error, run runState, sameBoot b
 		if bad == nil {
 			bad = fmt.Errorf("segment %s ends at %d", seg.path, c.end)
 		}
-		return corrupt(fmt.Errorf("%w; bytes up to %d were on stable storage", bad, seg.mark.synced))
+		return damaged(fmt.Errorf("%w; bytes up to %d were on stable storage", bad, seg.mark.synced))
 	case run.Clean && run.End != c.end:
-		return corrupt(fmt.Errorf("log ends at %d, it was closed at %d (%w)", c.end, run.End, orEnd(bad)))
+		return damaged(fmt.Errorf("log ends at %d, it was closed at %d (%w)", c.end, run.End, orEnd(bad)))
 	case bad == nil:
 		return nil
 	case run.Clean || seg.mark.sealed: // a sealed segment is durable to its limit
-		return corrupt(bad)
+		return damaged(bad)
 	}
 	from := c.end + 1
 	if b, err := s.window(c.end, frameHeaderBytes); err != nil {
@@ -179,9 +175,9 @@ func (r *recovered) judge(s *scanner, k int, bad error, run runState, sameBoot b
 	frames := at >= 0 || !last
 	if frames && sameBoot {
 		if at < 0 {
-			return corrupt(fmt.Errorf("%w; segment %s follows", bad, r.segs[k+1].path))
+			return damaged(fmt.Errorf("%w; segment %s follows", bad, r.segs[k+1].path))
 		}
-		return corrupt(fmt.Errorf("%w; a good frame follows at %d", bad, at))
+		return damaged(fmt.Errorf("%w; a good frame follows at %d", bad, at))
 	}
 	r.cutAt(c.end, seg, r.segs[k+1:])
 	r.cut.reason, r.cut.frames = bad, frames
@@ -237,13 +233,6 @@ func readSidecar(fsys FS, segmentPath string, base int64) (sidecar, bool) {
 		return sidecar{}, false
 	}
 	return decodeSidecar(b, base)
-}
-
-func corrupt(err error) *Fault {
-	if !errors.Is(err, ErrCorrupt) {
-		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	return &Fault{ExitCorrupt, "STORE_CORRUPT_UNREPAIRABLE", err}
 }
 
 func orEnd(err error) error {

@@ -75,7 +75,7 @@ func (l *Log) Start(sm StateMachine, m Member) error {
 		return err
 	}
 	if err := l.attach(sm); err != nil {
-		return fmt.Errorf("raftlog: start: %w", err)
+		return fmt.Errorf("raftlog: start: %w", refusal(err))
 	}
 	return l.startRaft(m)
 }
@@ -94,9 +94,9 @@ func (l *Log) attach(sm StateMachine) error {
 	l.snapshots.list = list
 	switch {
 	case len(list) == 0 && first > 1:
-		return corrupt(fmt.Errorf("the log begins with entry %d and no snapshot covers what was before", first))
+		return damaged(fmt.Errorf("the log begins with entry %d and no snapshot covers what was before", first))
 	case len(list) > 0 && (list[0].Index > last || list[0].Index+1 < first):
-		return corrupt(fmt.Errorf("the newest snapshot is of entry %d, the log holds %d to %d", list[0].Index, first, last))
+		return damaged(fmt.Errorf("the newest snapshot is of entry %d, the log holds %d to %d", list[0].Index, first, last))
 	}
 	if len(list) > 0 {
 		l.fsm.snapAt, l.fsm.end = list[0].Offset, list[0].Offset

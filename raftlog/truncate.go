@@ -21,7 +21,7 @@ func (l *Log) deleteRange(first, last uint64) error {
 		return err
 	}
 	if applied := l.fsm.applied.Load(); first <= applied {
-		return l.storageFailed(corrupt(fmt.Errorf("asked to truncate the log from entry %d on, entry %d is applied", first, applied)))
+		return l.storageFailed(damaged(fmt.Errorf("asked to truncate the log from entry %d on, entry %d is applied", first, applied)))
 	}
 	if err := l.truncate(first); err != nil {
 		return l.storageFailed(err)

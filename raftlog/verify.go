@@ -56,9 +56,9 @@ func (l *Log) verifyFrames(seg *segment, from, to int64) error {
 	case err != nil:
 		return err
 	case bad != nil:
-		return corrupt(fmt.Errorf("segment %s at offset %d: %w", seg.path, c.end, bad))
+		return damaged(fmt.Errorf("segment %s at offset %d: %w", seg.path, c.end, bad))
 	case end == scanClean:
-		return corrupt(fmt.Errorf("segment %s ends at %d", seg.path, c.end))
+		return damaged(fmt.Errorf("segment %s ends at %d", seg.path, c.end))
 	}
 	if end == scanFull && c.end < to {
 		c.end = seg.limit() // a pad
@@ -135,7 +135,7 @@ func (l *Log) verifySegment(ctx context.Context, seg *segment, end int64, buf []
 		case err != nil:
 			return err
 		case bad != nil:
-			return corrupt(fmt.Errorf("segment %s at offset %d: %w", seg.path, c.end, bad))
+			return damaged(fmt.Errorf("segment %s at offset %d: %w", seg.path, c.end, bad))
 		case c.end == before:
 			return nil // a pad, or a log that was truncated meanwhile
 		}

@@ -89,7 +89,7 @@ func (l *Log) appendEntry(e *raft.Log) (spot, error) {
 	}
 	if e.Type == raft.LogCommand && len(e.Data) > 0 && l.sm != nil {
 		if err := l.sm.Stamp(e.Data, off+frameHeaderBytes); err != nil {
-			return spot{}, corrupt(fmt.Errorf("stamp entry %d at offset %d: %w", e.Index, off, err))
+			return spot{}, damaged(fmt.Errorf("stamp entry %d at offset %d: %w", e.Index, off, err))
 		}
 	}
 	h := frameHeader{
