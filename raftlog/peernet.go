@@ -3,12 +3,18 @@ package raftlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 )
+
+// peerKeepAlive finds a machine that is gone while nothing is sent.
+var peerKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
 
 // PeerNetOptions describes the Raft port of one replica. The zero value of a field means its default.
 type PeerNetOptions struct {
@@ -45,72 +51,191 @@ type PeerNetOptions struct {
 	OnSnapshotOffered func(addr, serverID string, term, index uint64)
 }
 
-// Outcomes of a Call that failed.
-var (
-	// ErrPeerNotSent: the other replica's Handler has not seen the request and will not.
-	ErrPeerNotSent = errors.New("raftlog: the call was not sent")
-	// ErrPeerUncertain: the other replica's Handler may have seen the request.
-	ErrPeerUncertain = errors.New("raftlog: the outcome of the call is unknown")
-)
-
 // PeerNet is the Raft port of one replica: it carries Raft's own traffic and calls between the replicas of a group, over TCP
 // connections that begin with a handshake. PEERNET.md has the bytes.
-type PeerNet struct{}
+type PeerNet struct {
+	o        PeerNetOptions
+	log      *slog.Logger
+	listener net.Listener
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	tasks    taskGroup
+	conns    connSet // accepted ones
+	out      connSet // those of calls
+	muted    atomic.Bool
+	stats    peerCounters
+	progress progressTable
+	leader   leaderWatch
+	calls    callTable
+	handling handlerLimit
+
+	mu        sync.Mutex
+	transport *peerTransport // the present one, nil until the first
+}
 
 // ListenPeers opens the port.
-func ListenPeers(o PeerNetOptions) (*PeerNet, error) { return nil, errors.New("raftlog: not there yet") }
+func ListenPeers(o PeerNetOptions) (*PeerNet, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	lc := net.ListenConfig{KeepAliveConfig: peerKeepAlive}
+	listener, err := lc.Listen(context.Background(), "tcp", o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("raftlog: listen on the Raft port: %w", err)
+	}
+	if o.Advertise == "" {
+		o.Advertise = listener.Addr().String()
+	}
+	n := &PeerNet{o: o, log: o.Logger, listener: listener}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.conns.init(o.MaxConns)
+	n.out.init(0)
+	n.progress.init(o.OnProgress)
+	n.leader.n = n
+	n.calls.init(n)
+	n.handling.init(o.CallsMax, 4*o.FrameBytesMax)
+	n.tasks.spawn(n.accept)
+	return n, nil
+}
+
+func (o *PeerNetOptions) complete() error {
+	if o.ServerID == "" || o.Listen == "" {
+		return errors.New("raftlog: the Raft port needs an address and a server id")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.MaxConns = orDefault(o.MaxConns, 256)
+	o.CallsMax = orDefault(o.CallsMax, 4096)
+	o.CallsOutMax = orDefault(o.CallsOutMax, 4096)
+	o.FrameBytesMax = orDefault(o.FrameBytesMax, peerFrameBytesMax)
+	o.HandshakeTimeout = orDefault(o.HandshakeTimeout, 5*time.Second)
+	o.DialTimeout = orDefault(o.DialTimeout, time.Second)
+	o.ControlTimeout = orDefault(o.ControlTimeout, time.Second)
+	o.AppendTimeout = orDefault(o.AppendTimeout, 10*time.Second)
+	if o.MaxConns < 1 || o.CallsMax < 1 || o.CallsOutMax < 1 || o.FrameBytesMax < 1 || o.FrameBytesMax > peerFrameBytesMax {
+		return fmt.Errorf("raftlog: a limit of the Raft port is out of range: %d connections, %d and %d calls, %d bytes",
+			o.MaxConns, o.CallsMax, o.CallsOutMax, o.FrameBytesMax)
+	}
+	// The handshake would refuse it on every connection.
+	_, err := (&peerHello{cluster: o.ClusterID, group: o.Group, from: o.ServerID, addr: o.Advertise, target: o.ServerID}).encode()
+	return err
+}
 
 // Addr returns what is listened on.
-func (n *PeerNet) Addr() net.Addr { return nil }
+func (n *PeerNet) Addr() net.Addr { return n.listener.Addr() }
 
 // Transport returns Raft's transport. After its Close, which a Raft that shuts down does, the next Transport is a new one: calls go
 // on meanwhile, and Raft streams are refused.
-func (n *PeerNet) Transport() raft.Transport { return nil }
+func (n *PeerNet) Transport() raft.Transport {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.transport == nil || n.transport.ctx.Err() != nil && n.ctx.Err() == nil {
+		n.transport = newPeerTransport(n)
+	}
+	return n.transport
+}
 
-// Call sends request to the Handler of the replica at addr and returns the answer. Any number of calls share one connection. The
-// error wraps ErrPeerNotSent or ErrPeerUncertain. request must not be changed afterwards, even if Call fails.
-func (n *PeerNet) Call(ctx context.Context, addr string, request []byte) ([]byte, error) {
-	return nil, ErrPeerNotSent
+// running returns the transport that takes Raft streams, nil if there is none.
+func (n *PeerNet) running() *peerTransport {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.transport == nil || n.transport.ctx.Err() != nil {
+		return nil
+	}
+	return n.transport
 }
 
 // SetMuted says whether this replica takes no part in elections: RequestVote, RequestPreVote and TimeoutNow are refused and own
 // requests for votes fail. It holds for all Transports, from the next request on.
-func (n *PeerNet) SetMuted(muted bool) {}
+func (n *PeerNet) SetMuted(muted bool) { n.muted.Store(muted) }
 
 // Muted returns what SetMuted has set.
-func (n *PeerNet) Muted() bool { return false }
-
-// MatchIndex returns the last entry that the replica at addr is known to hold just as this replica, the leader, does; 0 if there is
-// none in this replica's newest leadership.
-func (n *PeerNet) MatchIndex(addr string) uint64 { return 0 }
-
-// PeerProgress is what a leader knows of another replica.
-type PeerProgress struct {
-	ServerID   string
-	Term       uint64    // of the leadership in which the rest was learnt
-	MatchIndex uint64    // last entry that it holds
-	LastAnswer time.Time // when it answered last, successfully or not
-}
-
-// Progress returns what is known of the replica at addr.
-func (n *PeerNet) Progress(addr string) (PeerProgress, bool) { return PeerProgress{}, false }
+func (n *PeerNet) Muted() bool { return n.muted.Load() }
 
 // TriggerElection makes the Raft of this replica start an election at once, by a TimeoutNow request of its own. Pre-votes are
 // skipped, so it deposes a leader that is alive. It returns when Raft has taken the request.
-func (n *PeerNet) TriggerElection(ctx context.Context) error { return nil }
-
-// PeerStats counts since ListenPeers, but for what is named Now.
-type PeerStats struct {
-	ConnsNow, CallsNow                              int64
-	ConnsAccepted, ConnsDialed                      uint64
-	HandshakesRefused, HandshakesBad, FramesBad     uint64
-	AppendsSent, EntriesSent, EntryBytesSent        uint64
-	HeartbeatsSent, AppendsReceived, CallsSent      uint64
-	CallsReceived, CallsRefused, VotesMuted, Probes uint64
+func (n *PeerNet) TriggerElection(ctx context.Context) error {
+	t := n.running()
+	switch {
+	case t == nil:
+		return ErrClosed
+	case n.Muted():
+		return errMuted
+	}
+	r, err := t.deliver(ctx, &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}},
+		make(chan raft.RPCResponse, 1))
+	return errors.Join(err, r.Error)
 }
 
-// Stats returns the counters.
-func (n *PeerNet) Stats() PeerStats { return PeerStats{} }
+// accept takes connections until the port is closed.
+func (n *PeerNet) accept() {
+	const pauseMax = time.Second
+	pause := time.Duration(0)
+	for {
+		c, err := n.listener.Accept()
+		if err != nil {
+			if n.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			pause = min(max(2*pause, 5*time.Millisecond), pauseMax)
+			n.log.Warn("the Raft port cannot take a connection", "error", err)
+			select {
+			case <-time.After(pause):
+			case <-n.ctx.Done():
+				return
+			}
+			continue
+		}
+		pause = 0
+		if !n.conns.add(c) {
+			c.Close() //nolint:errcheck // it has not been used
+			continue
+		}
+		n.stats.accepted.Add(1)
+		if !n.tasks.spawn(func() { n.serve(c) }) {
+			n.conns.drop(c)
+		}
+	}
+}
+
+// serve runs an accepted connection.
+func (n *PeerNet) serve(raw net.Conn) {
+	defer n.conns.drop(raw)
+	hello := n.receive(raw)
+	c := newPeerConn(raw, hello.from, hello.addr, n.o.FrameBytesMax)
+	var err error
+	switch hello.stream {
+	case streamRaft:
+		if t := n.running(); t != nil {
+			err = t.serve(c)
+		}
+	case streamCalls:
+		err = n.serveCalls(c)
+	}
+	var bad *badFrame
+	if errors.As(err, &bad) {
+		n.stats.badFrames.Add(1)
+		n.log.Warn("a replica sent what cannot be read; the connection is closed", "from", c.id, "remote", c.RemoteAddr(), "error", err)
+	}
+}
 
 // Close closes the port and every connection, Transport's too, and waits for every goroutine, Handlers among them.
-func (n *PeerNet) Close() error { return nil }
+func (n *PeerNet) Close() error {
+	n.cancel()
+	// The port first: who sees a connection end must find it closed.
+	err := n.listener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	n.conns.close()
+	n.out.close()
+	n.mu.Lock()
+	t := n.transport
+	n.mu.Unlock()
+	if t != nil {
+		err = errors.Join(err, t.Close())
+	}
+	n.tasks.close()
+	return err
+}
