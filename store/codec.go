@@ -29,16 +29,22 @@ func (e *encoder) bytes() []byte { return e.buf.Bytes() }
 
 // strings writes a string map as a flat array in key order, so that equal maps have equal bytes.
 func (e *encoder) strings(m map[string]string) {
+	e.array(2 * len(m))
+	for _, k := range sortedKeys(m) {
+		e.str(k)
+		e.str(m[k])
+	}
+}
+
+// sortedKeys returns a map's keys in order. Whatever leaves the store or enters a digest goes through it, for a map's own
+// order differs between replicas.
+func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
 	}
 	sort.Strings(keys)
-	e.array(2 * len(m))
-	for _, k := range keys {
-		e.str(k)
-		e.str(m[k])
-	}
+	return keys
 }
 
 // decoder reads what encoder wrote. The first error sticks and later reads return zero values; ask err or finish.
@@ -126,6 +132,16 @@ func (d *decoder) fields(want int) {
 	if n := d.array(); d.err == nil && n != want {
 		d.fail(fmt.Errorf("%d fields, want %d", n, want))
 	}
+}
+
+// records reads the length of a flat array of records of width fields each.
+func (d *decoder) records(width int) int {
+	n := d.array()
+	if d.err == nil && n%width != 0 {
+		d.fail(fmt.Errorf("%d fields are not records of %d", n, width))
+		return 0
+	}
+	return n / width
 }
 
 func (d *decoder) strings() map[string]string {

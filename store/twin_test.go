@@ -141,6 +141,12 @@ func (w *twin) check(t testing.TB, s *Store) {
 	if got := s.Configs(); !maps.Equal(got, w.settings) {
 		t.Fatalf("settings %v, want %v", got, w.settings)
 	}
+	for _, k := range []string{"k0", "k1", "none"} {
+		want, has := w.settings[k]
+		if got, ok := s.Config(k); got != want || ok != has {
+			t.Fatalf("setting %s is %q %v, want %q %v", k, got, ok, want, has)
+		}
+	}
 	if got := s.TrimOffset(); got != w.trim {
 		t.Fatalf("trim offset %d, want %d", got, w.trim)
 	}
