@@ -42,7 +42,7 @@ func (p *Processors) pull(r *remoting.Request) {
 		req.BytesMax = int(h.MaxMsgBytes)
 	}
 	if h.SysFlag&pullMaySuspend != 0 {
-		req.Suspend = min(time.Duration(max(h.SuspendTimeoutMillis, 0))*time.Millisecond, suspendMax)
+		req.Suspend = time.Duration(min(max(h.SuspendTimeoutMillis, 0), suspendMax.Milliseconds())) * time.Millisecond
 	}
 	var buf *[]byte
 	p.broker.Pull(&req, func() []byte {
@@ -50,7 +50,13 @@ func (p *Processors) pull(r *remoting.Request) {
 			buf = pullBuffers.Get().(*[]byte)
 		}
 		return (*buf)[:0]
-	}, r.Park, func(res broker.PullResult) {
+	}, func() {
+		r.Park()
+		if buf != nil { // a filter wanted nothing of what there was
+			releasePullBuffer(buf)
+			buf = nil
+		}
+	}, func(res broker.PullResult) {
 		resp := pullAnswer(res)
 		if buf == nil {
 			r.Reply(resp)
@@ -59,12 +65,14 @@ func (p *Processors) pull(r *remoting.Request) {
 		if cap(res.Messages) > cap(*buf) {
 			*buf = res.Messages // it grew: keep the larger one
 		}
-		r.ReplyBuffer(resp, func() {
-			if cap(*buf) <= pullBufferMax {
-				pullBuffers.Put(buf)
-			}
-		})
+		r.ReplyBuffer(resp, func() { releasePullBuffer(buf) })
 	})
+}
+
+func releasePullBuffer(buf *[]byte) {
+	if cap(*buf) <= pullBufferMax {
+		pullBuffers.Put(buf)
+	}
 }
 
 func pullAnswer(res broker.PullResult) *protocol.Command {

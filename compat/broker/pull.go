@@ -56,9 +56,10 @@ const (
 	ForbiddenBroadcast = 4
 )
 
-// Pull reads from a queue. When there is nothing yet and the request allows it, the pull is parked: suspended is called
-// once, on the caller's goroutine, and the answer comes later from another. done is called exactly once in every case;
-// buf is where the messages are read to (its capacity is used), called once, at the moment there is something to read.
+// Pull reads from a queue. When there is nothing yet and the request allows it, the pull is parked and the answer comes
+// later from another goroutine. done is called exactly once in every case. buf gives the memory that messages are read to
+// (its capacity is used), at the moment there may be something to read. suspended is called whenever the pull is about to
+// wait: what buf gave is not used any more then, and buf is called again if need be. No two of the three run at a time.
 func (b *Broker) Pull(r *PullRequest, buf func() []byte, suspended func(), done func(PullResult)) {
 	filter, err := b.admitPull(r)
 	if err != nil {
@@ -70,8 +71,8 @@ func (b *Broker) Pull(r *PullRequest, buf func() []byte, suspended func(), done 
 		// the pull for.
 		_ = b.CommitOffset(r.Group, r.Queue, r.CommitOffset)
 	}
-	p := &pull{broker: b, request: *r, filter: filter, buf: buf, done: done}
-	p.run(suspended)
+	p := &pull{broker: b, request: *r, filter: filter, buf: buf, suspended: suspended, done: done}
+	p.run()
 }
 
 // admitPull makes the checks of a pull in RocketMQ's order (spec/remoting.md 5.2).
@@ -139,16 +140,27 @@ func checkExpressionType(kind string) error {
 
 // pull is one pull on its way, parked or not. One goroutine at a time runs it.
 type pull struct {
-	broker   *Broker
-	request  PullRequest
-	filter   store.Filter
-	buf      func() []byte
-	done     func(PullResult)
-	deadline time.Time // zero until parked
+	broker    *Broker
+	request   PullRequest
+	filter    store.Filter
+	buf       func() []byte
+	suspended func()
+	done      func(PullResult)
+	deadline  time.Time // zero until parked
+}
+
+// resume runs a pull that has waited. What it was admitted for may have changed meanwhile: its topic may be gone.
+func (p *pull) resume() {
+	var err error
+	if p.filter, err = p.broker.admitPull(&p.request); err != nil {
+		p.finish(PullResult{Err: err})
+		return
+	}
+	p.run()
 }
 
 // run answers the pull or parks it.
-func (p *pull) run(suspended func()) {
+func (p *pull) run() {
 	b, r := p.broker, &p.request
 	for {
 		result := b.fetch(r, p.filter, p.buf)
@@ -170,13 +182,13 @@ func (p *pull) run(suspended func()) {
 				wait = min(wait, b.opts.ShortPolling)
 			}
 			p.deadline = now.Add(wait)
-			suspended()
 		}
 		if !now.Before(p.deadline) {
 			p.finish(result)
 			return
 		}
 		r.Offset = result.NextOffset // past what the filter does not want
+		p.suspended()
 		if p.wait(p.deadline.Sub(now)) {
 			return
 		}
@@ -184,21 +196,20 @@ func (p *pull) run(suspended func()) {
 }
 
 // wait arranges that the pull runs again when the queue grows past its offset, its time is over, or parking ends. It
-// reports false when the queue has grown already.
+// reports false when the pull is to go on at once: the queue has grown already, or there is no parking any more.
 func (p *pull) wait(d time.Duration) bool {
-	b := p.broker
+	b, queue, offset := p.broker, p.request.Queue, p.request.Offset
 	w := &wait{pull: p}
-	cancel, parked := b.store.Await(p.request.Queue, p.request.Offset, w.end)
-	if !parked {
-		return false
-	}
+	// First of all, so that whatever ends the wait finds it there to remove.
 	if !b.waits.add(w) {
-		cancel()
 		p.deadline = b.clock.Now() // parking is over: one last look
 		return false
 	}
-	stop := b.clock.AfterFunc(d, w.end)
-	w.arm(cancel, stop)
+	cancel, parked := b.store.Await(queue, offset, w.end)
+	if !parked {
+		return !w.take() // the end of parking may have taken it
+	}
+	w.arm(cancel, b.clock.AfterFunc(d, w.end))
 	return true
 }
 
@@ -219,30 +230,40 @@ func (w *wait) arm(cancel func(), stop func() bool) {
 	over := w.over
 	w.mu.Unlock()
 	if over {
+		w.disarm()
+	}
+}
+
+func (w *wait) disarm() {
+	w.mu.Lock()
+	cancel, stop := w.cancel, w.stop
+	w.mu.Unlock()
+	if cancel != nil {
 		cancel()
 		stop()
 	}
 }
 
-// end is called by the store, the timer and the end of parking; all but the first call do nothing. It does not block.
-func (w *wait) end() {
+// take ends the wait and reports whether it was not over before: who gets true has the pull to itself.
+func (w *wait) take() bool {
 	w.mu.Lock()
 	first := !w.over
 	w.over = true
-	cancel, stop := w.cancel, w.stop
 	w.mu.Unlock()
-	if !first {
-		return
+	if first {
+		w.pull.broker.waits.remove(w)
 	}
-	b := w.pull.broker
-	b.waits.remove(w)
-	b.spawn(func() {
-		if cancel != nil {
-			cancel()
-			stop()
-		}
-		w.pull.run(nil)
-	})
+	return first
+}
+
+// end is called by the store, the timer and the end of parking; all but the first call do nothing. It does not block.
+func (w *wait) end() {
+	if w.take() {
+		w.pull.broker.spawn(func() {
+			w.disarm()
+			w.pull.resume()
+		})
+	}
 }
 
 // waitSet is every wait under way.
