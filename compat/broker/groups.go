@@ -55,11 +55,14 @@ func (b *Broker) PutGroup(ctx context.Context, g store.GroupConfig) error {
 
 // DeleteGroup removes a consumer group, with its offsets when cleanOffsets is set.
 func (b *Broker) DeleteGroup(ctx context.Context, name string, cleanOffsets bool) error {
-	if cleanOffsets {
-		b.offsets.forgetGroup(name)
+	remove := func() error {
+		_, err := b.append(ctx, store.DeleteGroup(b.clock.Now().UnixMilli(), name, cleanOffsets))
+		return err
 	}
-	_, err := b.append(ctx, store.DeleteGroup(b.clock.Now().UnixMilli(), name, cleanOffsets))
-	return err
+	if !cleanOffsets {
+		return remove()
+	}
+	return b.offsets.forgetting(remove, func(k offsetKey) bool { return k.group == name })
 }
 
 // ensureGroup creates the group and its retry topic where they are missing, and returns once they are committed and the

@@ -32,17 +32,24 @@ func (t *offsetTable) init() {
 	t.flight = make(map[offsetKey]progress)
 }
 
-func (t *offsetTable) get(key offsetKey) (int64, bool) {
+func (t *offsetTable) get(key offsetKey) (progress, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p, ok := t.dirty[key]; ok {
-		return p.offset, true
+		return p, true
 	}
 	p, ok := t.flight[key]
-	return p.offset, ok
+	return p, ok
 }
 
-func (t *offsetTable) forget(match func(offsetKey) bool) {
+// forgetting commits a removal, then drops the progress that the removal is about. Nothing is flushed meanwhile: progress
+// that comes into the log after the removal would be there when a topic or group of that name is made again.
+func (t *offsetTable) forgetting(remove func() error, match func(offsetKey) bool) error {
+	t.flush.Lock()
+	defer t.flush.Unlock()
+	if err := remove(); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, m := range []map[offsetKey]progress{t.dirty, t.flight} {
@@ -52,28 +59,14 @@ func (t *offsetTable) forget(match func(offsetKey) bool) {
 			}
 		}
 	}
-}
-
-func (t *offsetTable) forgetTopic(topic string) {
-	t.forget(func(k offsetKey) bool { return k.queue.Topic == topic })
-}
-
-func (t *offsetTable) forgetGroup(group string) {
-	t.forget(func(k offsetKey) bool { return k.group == group })
-}
-
-func (t *offsetTable) forgetQueue(group string, q store.QueueID) {
-	key := offsetKey{group, q}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.dirty, key)
-	delete(t.flight, key)
+	return nil
 }
 
 // Offset is a group's progress in a queue: the offset of the next message to consume.
 func (b *Broker) Offset(group string, q store.QueueID) (int64, bool) {
-	if o, ok := b.offsets.get(offsetKey{group, q}); ok {
-		return o, true
+	// What was reported before a reset is void.
+	if p, ok := b.offsets.get(offsetKey{group, q}); ok && p.epoch == b.store.OffsetEpoch(group, q.Topic, q.ID) {
+		return p.offset, true
 	}
 	return b.store.Offset(group, q.Topic, q.ID)
 }
@@ -121,8 +114,11 @@ func (b *Broker) CommitOffset(group string, q store.QueueID, offset int64) error
 	// Progress beyond the end cannot be: consumers see committed messages only.
 	offset = min(offset, b.store.MaxOffset(q))
 	b.offsets.mu.Lock()
+	defer b.offsets.mu.Unlock()
+	if _, ok := b.store.Topic(q.Topic); !ok { // asked again under the lock: see forgetting
+		return b.topicNotExist(q.Topic)
+	}
 	b.offsets.dirty[offsetKey{group, q}] = progress{offset, epoch}
-	b.offsets.mu.Unlock()
 	return nil
 }
 
@@ -178,7 +174,6 @@ func (b *Broker) ResetOffsets(ctx context.Context, group, topic string, targets 
 	resets := make([]store.OffsetReset, 0, len(targets))
 	for id, offset := range targets {
 		resets = append(resets, store.OffsetReset{Group: group, Topic: topic, Queue: id, Target: offset})
-		b.offsets.forgetQueue(group, store.QueueID{Topic: topic, ID: id})
 	}
 	slices.SortFunc(resets, func(a, b store.OffsetReset) int { return cmp.Compare(a.Queue, b.Queue) })
 	_, err := b.append(ctx, store.ResetOffsets(resets))

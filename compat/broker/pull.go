@@ -323,7 +323,6 @@ func (b *Broker) fetch(r *PullRequest, filter store.Filter, buf func() []byte) P
 	if target, ok := b.store.PendingReset(r.Group, r.Queue); ok {
 		res := PullResult{Status: PullOffsetMoved, Detail: "OFFSET_RESET", NextOffset: target,
 			MinOffset: b.store.MinOffset(r.Queue), MaxOffset: b.store.MaxOffset(r.Queue)}
-		b.offsets.forgetQueue(r.Group, r.Queue)
 		clear := store.ResetClear{Group: r.Group, Topic: r.Queue.Topic, Queue: r.Queue.ID, Epoch: b.store.OffsetEpoch(r.Group, r.Queue.Topic, r.Queue.ID)}
 		if err := b.log.Append(store.ClearResets([]store.ResetClear{clear}), raftlog.AckCommitted, func(raftlog.AppendResult) {}); err != nil {
 			b.logger.Debug("a reset mark stays until the next pull", "group", r.Group, "queue", r.Queue, "error", err)

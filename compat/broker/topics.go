@@ -146,8 +146,11 @@ func (b *Broker) DeleteTopic(ctx context.Context, name string) error {
 	if _, ok := b.store.Topic(name); !ok {
 		return nil
 	}
-	b.offsets.forgetTopic(name)
-	if _, err := b.append(ctx, store.DeleteTopic(b.clock.Now().UnixMilli(), name)); err != nil {
+	remove := func() error {
+		_, err := b.append(ctx, store.DeleteTopic(b.clock.Now().UnixMilli(), name))
+		return err
+	}
+	if err := b.offsets.forgetting(remove, func(k offsetKey) bool { return k.queue.Topic == name }); err != nil {
 		return err
 	}
 	b.opts.TopicsChanged([]string{name})
