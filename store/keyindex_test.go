@@ -268,7 +268,7 @@ func TestKeyQueryIsBounded(t *testing.T) {
 	}
 }
 
-// gateLog is a log whose scans do not get past their first record until they are told to go on.
+// gateLog is a log whose scans repeat their first record until they are told to go on.
 type gateLog struct {
 	*memLog
 	scanning chan struct{} // gets a value when a scan begins
@@ -296,6 +296,7 @@ func TestRebuildDoesNotHoldUpApply(t *testing.T) {
 	for _, closing := range []bool{false, true} {
 		t.Run(fmt.Sprint("closing=", closing), func(t *testing.T) {
 			r := newSmallRig(t)
+			r.put(msg{topic: "T", queue: 9, body: "no key"}.encode()) // what the gate repeats
 			r.fill(250)
 			r.checkpoint()
 			r.Close()
