@@ -388,7 +388,7 @@ func TestBackgroundFsyncFails(t *testing.T) {
 	n := startSolo(t, "/d", Options{FS: disk, FlushInterval: time.Millisecond,
 		Fatal: func(code int, id string, err error) { fatal <- &Fault{code, id, err} }})
 	defer disk.Inject("fail sync path=/log/0000")()
-	n.mustPut([]byte("answered before its fsync"))
+	n.put([]byte("answered before its fsync, or too late"), AckCommitted)
 	wantFault(t, <-fatal, ExitStoreFailed)
 	if err := n.log.Close(); !errors.Is(err, ErrPoisoned) {
 		t.Fatalf("close: %v", err)

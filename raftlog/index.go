@@ -1,9 +1,7 @@
 package raftlog
 
 import (
-	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"slices"
 	"sort"
 	"sync"
@@ -316,59 +314,4 @@ func (w *headerWalk) header(off int64) (frameHeader, error) {
 		return h, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return h, nil
-}
-
-// A sidecar keeps the points of one segment: see FORMAT.md. It is derived data; any doubt makes it void.
-const (
-	sidecarHeadBytes = 56
-	sidecarVersion   = 1
-)
-
-var sidecarMagic = [4]byte{'r', 'm', 'q', 'x'}
-
-// sidecar is a segment's points up to a place where no frame is cut.
-type sidecar struct {
-	base   int64
-	at     cursor // frames up to here are covered
-	points []point
-}
-
-func (s *sidecar) encode() []byte {
-	b := make([]byte, 0, sidecarHeadBytes+16*len(s.points)+4)
-	b = append(b, sidecarMagic[:]...)
-	b = binary.BigEndian.AppendUint32(b, sidecarVersion)
-	b = binary.BigEndian.AppendUint64(b, uint64(s.base))
-	b = binary.BigEndian.AppendUint64(b, uint64(s.at.end))
-	b = binary.BigEndian.AppendUint64(b, s.at.index)
-	b = binary.BigEndian.AppendUint64(b, s.at.term)
-	b = binary.BigEndian.AppendUint64(b, s.at.chain)
-	b = binary.BigEndian.AppendUint64(b, uint64(len(s.points)))
-	for _, p := range s.points {
-		b = binary.BigEndian.AppendUint64(b, p.index)
-		b = binary.BigEndian.AppendUint64(b, uint64(p.off))
-	}
-	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-}
-
-func decodeSidecar(b []byte, base int64) (sidecar, bool) {
-	if len(b) < sidecarHeadBytes+4 || [4]byte(b[:4]) != sidecarMagic || binary.BigEndian.Uint32(b[4:]) != sidecarVersion {
-		return sidecar{}, false
-	}
-	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
-	if crc32.Checksum(body, castagnoli) != sum || int64(binary.BigEndian.Uint64(b[8:])) != base {
-		return sidecar{}, false
-	}
-	s := sidecar{base: base, at: cursor{
-		end:   int64(binary.BigEndian.Uint64(b[16:])),
-		index: binary.BigEndian.Uint64(b[24:]),
-		term:  binary.BigEndian.Uint64(b[32:]),
-		chain: binary.BigEndian.Uint64(b[40:]),
-	}}
-	if n := binary.BigEndian.Uint64(b[48:]); n != uint64(len(body)-sidecarHeadBytes)/16 || (len(body)-sidecarHeadBytes)%16 != 0 {
-		return sidecar{}, false
-	}
-	for p := body[sidecarHeadBytes:]; len(p) > 0; p = p[16:] {
-		s.points = append(s.points, point{binary.BigEndian.Uint64(p), int64(binary.BigEndian.Uint64(p[8:]))})
-	}
-	return s, true
 }

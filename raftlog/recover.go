@@ -227,14 +227,6 @@ func linked(c cursor, next *segmentHead) error {
 	return nil
 }
 
-func readSidecar(fsys FS, segmentPath string, base int64) (sidecar, bool) {
-	b, err := readFile(fsys, segmentPath+indexSuffix, 64<<20)
-	if err != nil {
-		return sidecar{}, false
-	}
-	return decodeSidecar(b, base)
-}
-
 func orEnd(err error) error {
 	if err == nil {
 		return errors.New("nothing follows")

@@ -18,6 +18,11 @@ type Member struct {
 	Timings   Timings
 }
 
+// Timings are Raft's. The zero value of a field means its default: 300, 300, 150 and 5 ms.
+type Timings struct {
+	Heartbeat, Election, Lease, Commit time.Duration
+}
+
 // HasState reports whether this directory has ever been part of a group.
 func (l *Log) HasState() (bool, error) {
 	_, last := l.index.bounds()

@@ -1,0 +1,207 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+)
+
+// Recovery says what Open found.
+type Recovery struct {
+	Fresh       bool  // the directory was empty
+	CleanStop   bool  // the last run closed the log in order
+	BootChanged bool  // the machine has restarted since
+	TornBytes   int64 // bytes of the torn tail that was cut
+	// MayHaveLost is set if bytes that were written may never have reached the disk: the boot changed, the stop was not clean and
+	// the flush mode was not SyncFlush. It stays set over restarts until LossSettled.
+	MayHaveLost bool
+}
+
+// open recovers everything in the directory.
+func (l *Log) open() (err error) {
+	if err := makeDir(l.fs, l.dir); err != nil {
+		return err
+	}
+	if locker, ok := l.fs.(Locker); ok {
+		if l.lock, err = locker.Lock(filepath.Join(l.dir, lockFile)); err != nil {
+			return err
+		}
+	}
+	return l.recover()
+}
+
+// recover reads first and writes only when nothing is left to refuse.
+func (l *Log) recover() error {
+	names, err := l.fs.List(l.dir)
+	if err != nil {
+		return err
+	}
+	var bases []int64
+	var firstVote, secondVote, hasManifest bool
+	for _, name := range names {
+		if base, ok := parseSegmentName(name); ok {
+			bases = append(bases, base)
+		}
+		firstVote = firstVote || name == voteBolt || name == votePrimary
+		secondVote = secondVote || name == voteFile
+		hasManifest = hasManifest || strings.HasSuffix(name, manifestSuffix)
+	}
+	node, fresh, err := loadNode(l.fs, l.dir, l.o.ClusterID, len(bases) > 0, firstVote || secondVote || hasManifest)
+	if err != nil {
+		return err
+	}
+	if len(bases) > 0 && (!firstVote || !secondVote) { // Bootstrap writes a term before it writes a log
+		return stableCorrupt(errors.New("a copy of the vote record is gone"))
+	}
+	l.node = node
+	if l.nodeID, err = parseUUID(node.Incarnation); err != nil {
+		return err
+	}
+	if fresh {
+		if err := saveNode(l.fs, l.dir, l.node); err != nil {
+			return err
+		}
+	}
+	run := loadRun(l.fs, l.dir)
+	sameBoot := l.bootID != "" && l.bootID == run.BootID
+	r, err := recoverSegments(l.fs, l.dir, bases, &l.o, l.nodeID, run, sameBoot)
+	if err != nil {
+		return err
+	}
+	l.segs.Store(&r.all)
+	manifests, bad := loadManifests(l.fs, l.dir, names)
+	for _, err := range bad {
+		l.log.Error("snapshot manifest is bad and not used", "error", err)
+	}
+	l.snapshots.list = manifests
+	if err := l.openStable(); err != nil {
+		return err
+	}
+	l.found = Recovery{Fresh: fresh, CleanStop: run.Clean, BootChanged: !fresh && !sameBoot}
+	l.found.MayHaveLost = run.MayHaveLost ||
+		l.found.BootChanged && !run.Clean && run.Flush != SyncFlush.String() && len(r.all) > 0
+	return l.adopt(r, names)
+}
+
+// adopt makes the recovered log the present one, cutting a torn tail and marking the directory as in use.
+func (l *Log) adopt(r *recovered, names []string) error {
+	if r.cut != nil {
+		if err := l.cutTorn(r.cut); err != nil {
+			return err
+		}
+		l.segs.Store(&r.segs)
+	}
+	for _, seg := range r.segs {
+		l.index.addSegment(seg.base, seg.firstIndex, seg.prevEnd)
+	}
+	if n := len(r.segs); n > 0 {
+		l.index.setPoints(r.segs[n-1].base, r.points, r.at.index)
+		l.sidecarBase = r.segs[n-1].base
+		l.w.synced = r.segs[n-1].mark.synced
+		for _, seg := range r.segs[:n-1] {
+			if !seg.mark.sealed {
+				l.w.unsynced = append(l.w.unsynced, seg)
+			}
+		}
+	}
+	l.w.at, l.w.written = r.at, r.at.end
+	l.end.Store(r.at.end)
+	for _, name := range names {
+		if strings.HasSuffix(name, tmpSuffix) {
+			if err := removeIfThere(l.fs, filepath.Join(l.dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	if len(r.segs) > 0 && !l.node.HasLog { // a crash between the first segment and the note of it
+		l.node.HasLog = true
+		if err := saveNode(l.fs, l.dir, l.node); err != nil {
+			return err
+		}
+	}
+	if err := l.saveRun(func(run *runState) {
+		*run = runState{BootID: l.bootID, Flush: l.o.Flush.String(), MayHaveLost: l.found.MayHaveLost}
+	}); err != nil {
+		return err
+	}
+	// What was found unsynced becomes durable before anything is built on it.
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return l.syncLocked()
+}
+
+// cutTorn removes a torn tail from the files.
+func (l *Log) cutTorn(c *cut) error {
+	if c.reason != nil {
+		size, err := c.seg.f.Size()
+		if err != nil {
+			return err
+		}
+		l.found.TornBytes = max(size-c.seg.filePos(c.at), 0)
+		level := slog.LevelInfo
+		if c.frames {
+			level = slog.LevelWarn
+		}
+		l.log.Log(context.Background(), level, "STORE_TORN_TAIL: the log ends in bytes that were never completely written; they are cut",
+			"offset", c.at, "bytes", l.found.TornBytes, "segments_behind", len(c.behind), "reason", c.reason)
+	}
+	segs := append([]*segment{c.seg}, c.behind...)
+	return l.cutFiles(segs, 1, c.at)
+}
+
+// openStable opens the vote record.
+func (l *Log) openStable() error {
+	second, err := openSlotFile(l.fs, l.dir, voteFile, &l.watch)
+	if err != nil {
+		return err
+	}
+	first, err := l.openFirstCopy()
+	if err != nil && l.neverVoted(second) {
+		// A crash while the very first files were made: there is no vote to lose.
+		if err = removeIfThere(l.fs, filepath.Join(l.dir, voteBolt)); err == nil {
+			first, err = l.openFirstCopy()
+		}
+	}
+	if err != nil {
+		return joinClose(err, second)
+	}
+	l.stable, err = openStable(first, second, l.nodeID, l.storageFailed)
+	if err != nil {
+		return joinClose(joinClose(err, first), second)
+	}
+	return nil
+}
+
+func (l *Log) openFirstCopy() (recordStore, error) {
+	if host, ok := l.fs.(recordHost); ok {
+		return host.openRecord(filepath.Join(l.dir, voteBolt), &l.watch)
+	}
+	return openSlotFile(l.fs, l.dir, votePrimary, &l.watch)
+}
+
+// neverVoted reports whether nothing in the directory has ever depended on a term or a vote: a record counts once it is in both
+// places.
+func (l *Log) neverVoted(second recordStore) bool {
+	b, err := second.load()
+	return err == nil && b == nil && !l.node.HasLog && l.segment() == nil && len(l.snapshots.list) == 0
+}
+
+// loadPoints reads the sidecar of a sealed segment.
+func (l *Log) loadPoints(base int64) []point {
+	s, ok := readSidecar(l.fs, filepath.Join(l.dir, segmentName(base)), base)
+	if !ok {
+		return nil
+	}
+	return s.points
+}
+
+// Recovery returns what Open found.
+func (l *Log) Recovery() Recovery { return l.found }
+
+// LossSettled notes that a possible loss no longer matters: the replica has caught up with a leader, or it is the whole group.
+// Start calls it for a group of one voter.
+func (l *Log) LossSettled() error {
+	return l.saveRun(func(run *runState) { run.MayHaveLost = false })
+}
