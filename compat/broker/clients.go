@@ -61,6 +61,12 @@ type consumerGroup struct {
 	subscriptions map[string]Subscription
 }
 
+// groupRef names one group of a client.
+type groupRef struct {
+	name     string
+	producer bool
+}
+
 // ClientTable knows the connected producers and consumers. It is soft state: clients repeat themselves.
 type ClientTable struct {
 	broker *Broker
@@ -69,13 +75,13 @@ type ClientTable struct {
 	mu        sync.RWMutex
 	consumers map[string]*consumerGroup
 	producers map[string]map[uint64]*Member
-	groups    map[uint64]map[string]bool // connection -> its groups, for cleaning up
+	groups    map[uint64]map[groupRef]bool // connection -> its groups
 }
 
 func newClientTable(b *Broker) *ClientTable {
 	return &ClientTable{
 		broker: b, notify: b.opts.NotifyMembership,
-		consumers: make(map[string]*consumerGroup), producers: make(map[string]map[uint64]*Member), groups: make(map[uint64]map[string]bool),
+		consumers: make(map[string]*consumerGroup), producers: make(map[string]map[uint64]*Member), groups: make(map[uint64]map[groupRef]bool),
 	}
 }
 
@@ -97,8 +103,9 @@ func (t *ClientTable) Heartbeat(ctx context.Context, conn Connection, hb Heartbe
 	for _, c := range hb.Consumers {
 		if !hb.KeepAlive {
 			if err := t.broker.ensureGroup(ctx, c.Group, c.UnitMode); err != nil {
-				// The other groups of the client must not suffer; the caller tells the client of the first refusal.
-				if firstErr == nil {
+				// The other groups of the client must not suffer; the caller tells the client of the first refusal. A
+				// group that must not be created is passed over: its pulls say why, and the heartbeat counts.
+				if firstErr == nil && AsRefusal(err).Reason != GroupNotExist {
 					firstErr = err
 				}
 				continue
@@ -135,6 +142,11 @@ func (t *ClientTable) registerConsumer(conn Connection, hb Heartbeat, c Consumer
 		}
 		g = &consumerGroup{members: make(map[uint64]*Member), subscriptions: make(map[string]Subscription)}
 		t.consumers[c.Group] = g
+		defer func() {
+			if len(g.members) == 0 { // it was refused
+				delete(t.consumers, c.Group)
+			}
+		}()
 	}
 	if m := g.members[conn.ID()]; m != nil && m.ClientID == hb.ClientID {
 		m.LastSeen = t.broker.clock.Now()
@@ -142,8 +154,10 @@ func (t *ClientTable) registerConsumer(conn Connection, hb Heartbeat, c Consumer
 		if len(g.members) >= clientsPerGroupMax {
 			return false, true, refuse(Busy, "group %s has %d clients already, which is the limit", c.Group, len(g.members))
 		}
+		if !t.remember(conn, groupRef{name: c.Group}) {
+			return false, true, refuse(Busy, "client %s has %d groups already, which is the limit", hb.ClientID, groupsPerClientMax)
+		}
 		g.members[conn.ID()] = t.member(conn, hb)
-		t.remember(conn, c.Group)
 		changed = true
 	}
 	if hb.KeepAlive {
@@ -183,27 +197,39 @@ func (t *ClientTable) registerProducer(conn Connection, hb Heartbeat, group stri
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	members := t.producers[group]
-	if members == nil {
-		members = make(map[uint64]*Member)
-		t.producers[group] = members
-	}
 	if m := members[conn.ID()]; m != nil && m.ClientID == hb.ClientID {
 		m.LastSeen = t.broker.clock.Now()
 		return
 	}
-	if len(members) < clientsPerGroupMax {
-		members[conn.ID()] = t.member(conn, hb)
-		t.remember(conn, group)
+	if len(members) >= clientsPerGroupMax || !t.remember(conn, groupRef{group, true}) {
+		return
 	}
+	if members == nil {
+		members = make(map[uint64]*Member)
+		t.producers[group] = members
+	}
+	members[conn.ID()] = t.member(conn, hb)
 }
 
-func (t *ClientTable) remember(conn Connection, group string) {
+// remember notes that a connection has a group; false means that it has too many. t.mu is held.
+func (t *ClientTable) remember(conn Connection, group groupRef) bool {
 	set := t.groups[conn.ID()]
+	if !set[group] && len(set) >= groupsPerClientMax {
+		return false
+	}
 	if set == nil {
-		set = make(map[string]bool)
+		set = make(map[groupRef]bool)
 		t.groups[conn.ID()] = set
 	}
 	set[group] = true
+	return true
+}
+
+func (t *ClientTable) forget(id uint64, group groupRef) {
+	set := t.groups[id]
+	if delete(set, group); len(set) == 0 {
+		delete(t.groups, id)
+	}
 }
 
 // Unregister takes a client out of a producer and a consumer group; empty names mean none.
@@ -222,12 +248,12 @@ func (t *ClientTable) Disconnected(conn Connection) {
 	t.mu.Lock()
 	var changed []string
 	for group := range t.groups[conn.ID()] {
-		t.dropProducer(conn.ID(), group)
-		if t.dropConsumer(conn.ID(), group) {
-			changed = append(changed, group)
+		if group.producer {
+			t.dropProducer(conn.ID(), group.name)
+		} else if t.dropConsumer(conn.ID(), group.name) {
+			changed = append(changed, group.name)
 		}
 	}
-	delete(t.groups, conn.ID())
 	t.mu.Unlock()
 	for _, group := range changed {
 		t.membersChanged(group)
@@ -235,6 +261,7 @@ func (t *ClientTable) Disconnected(conn Connection) {
 }
 
 func (t *ClientTable) dropProducer(id uint64, group string) {
+	t.forget(id, groupRef{group, true})
 	if members := t.producers[group]; members != nil {
 		if delete(members, id); len(members) == 0 {
 			delete(t.producers, group)
@@ -247,38 +274,43 @@ func (t *ClientTable) dropConsumer(id uint64, group string) bool {
 	if g == nil || g.members[id] == nil {
 		return false
 	}
+	t.forget(id, groupRef{name: group})
 	if delete(g.members, id); len(g.members) == 0 {
 		delete(t.consumers, group)
 	}
 	return true
 }
 
-// expire drops clients that have been silent for too long on connections that are still open.
+// expire drops members that have been silent for too long although their connection is still open. Each group counts for
+// itself: a client that has left one of its groups, and whose word of it was lost, still speaks for the others.
 func (t *ClientTable) expire(now time.Time) {
-	silent := make(map[uint64]Connection)
-	heard := make(map[uint64]bool)
-	note := func(members map[uint64]*Member) {
-		for id, m := range members {
-			if now.Sub(m.LastSeen) <= t.broker.opts.ClientExpiry {
-				heard[id] = true
-			} else {
-				silent[id] = m.Conn
+	silent := func(m *Member) bool {
+		if now.Sub(m.LastSeen) <= t.broker.opts.ClientExpiry {
+			return false
+		}
+		t.broker.logger.Info("a client sent no heartbeat for too long and is forgotten", "client", m.ClientID, "remote", m.Conn.RemoteAddr())
+		return true
+	}
+	var changed []string
+	t.mu.Lock()
+	for group, g := range t.consumers {
+		for id, m := range g.members {
+			if silent(m) && t.dropConsumer(id, group) {
+				changed = append(changed, group)
 			}
 		}
 	}
-	t.mu.RLock()
-	for _, g := range t.consumers {
-		note(g.members)
-	}
-	for _, members := range t.producers {
-		note(members)
-	}
-	t.mu.RUnlock()
-	for id, conn := range silent {
-		if !heard[id] {
-			t.broker.logger.Info("a client sent no heartbeat for too long and is forgotten", "remote", conn.RemoteAddr())
-			t.Disconnected(conn)
+	for group, members := range t.producers {
+		for id, m := range members {
+			if silent(m) {
+				t.dropProducer(id, group)
+			}
 		}
+	}
+	t.mu.Unlock()
+	slices.Sort(changed)
+	for _, group := range slices.Compact(changed) {
+		t.membersChanged(group)
 	}
 }
 
