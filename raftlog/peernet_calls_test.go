@@ -113,6 +113,7 @@ func TestPeerCallsFail(t *testing.T) {
 	noLeaks(t)
 	arrived := make(chan time.Duration, 1)
 	var ended atomic.Int32
+	released := make(chan struct{})
 	a, b := callPair(t, PeerNetOptions{Handler: func(ctx context.Context, _ string, _ []byte) []byte {
 		deadline, ok := ctx.Deadline()
 		if !ok {
@@ -121,6 +122,7 @@ func TestPeerCallsFail(t *testing.T) {
 		arrived <- time.Until(deadline)
 		<-ctx.Done()
 		ended.Add(1)
+		<-released
 		return nil
 	}})
 	addr := b.Addr().String()
@@ -144,6 +146,7 @@ func TestPeerCallsFail(t *testing.T) {
 		t.Fatalf("the handler has %v", left)
 	}
 	awaitCond(t, "the handler sees the deadline", func() bool { return ended.Load() == 1 })
+	close(released)
 
 	// The caller goes: its handler is told.
 	ctx, cancel = context.WithCancel(t.Context())

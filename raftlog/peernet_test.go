@@ -91,7 +91,7 @@ type raftGroup struct {
 	nodes []*raftNode
 }
 
-var testTimings = Timings{Heartbeat: 100 * time.Millisecond, Election: 100 * time.Millisecond, Lease: 80 * time.Millisecond, Commit: 2 * time.Millisecond}
+var testTimings = Timings{Heartbeat: 500 * time.Millisecond, Election: 500 * time.Millisecond, Lease: 400 * time.Millisecond, Commit: 2 * time.Millisecond}
 
 // startRafts starts a group. advertise, if not nil, says under which address each is reached.
 func startRafts(t testing.TB, size int, adapt func(i int, o *PeerNetOptions)) *raftGroup {
