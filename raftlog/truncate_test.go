@@ -165,7 +165,7 @@ func TestTruncateIsDurable(t *testing.T) {
 	var crashes [][]*crashfs.FS
 	oldBytes, newBytes := work(disk, func(crashfs.Op) {
 		var left []*crashfs.FS
-		for seed := range uint64(8) {
+		for seed := range uint64(4) {
 			left = append(left, disk.CrashClone(seed))
 		}
 		crashes = append(crashes, left)
@@ -287,7 +287,7 @@ func TestReadDuringTruncation(t *testing.T) {
 		})
 	}
 	last := uint64(0)
-	for term := uint64(1); term <= 60; term++ {
+	for term := uint64(1); term <= 30; term++ {
 		for range 40 {
 			last++
 			if err := l.storeLogs([]*raft.Log{entry(last, term)}); err != nil {
