@@ -46,6 +46,9 @@ func (b *Broker) PutGroup(ctx context.Context, g store.GroupConfig) error {
 	if err := CheckGroupName(g.Name); err != nil {
 		return err
 	}
+	if g.RetryQueueNums > queuesPerTopicMax {
+		return refuse(InvalidParameter, "group[%s]: retryQueueNums is %d, the limit is %d", g.Name, g.RetryQueueNums, queuesPerTopicMax)
+	}
 	if old, ok := b.store.Group(g.Name); ok && reflect.DeepEqual(old, g) {
 		return nil
 	}
@@ -80,11 +83,7 @@ func (b *Broker) ensureGroup(ctx context.Context, name string, unit bool) error 
 		g = DefaultGroup(name)
 		record = append(record, store.PutGroup(b.clock.Now().UnixMilli(), g)...)
 	}
-	topic, create := b.retryTopicItem(name, g.RetryQueueNums)
-	if create != nil && unit {
-		topic.SysFlag = topicSysFlagUnit
-		create = store.PutTopic(b.clock.Now().UnixMilli(), topic)
-	}
+	topic, create := b.retryTopicItem(name, g.RetryQueueNums, unit)
 	record = append(record, create...)
 	if len(record) == 0 {
 		return nil
@@ -97,6 +96,3 @@ func (b *Broker) ensureGroup(ctx context.Context, name string, unit bool) error 
 	}
 	return nil
 }
-
-// topicSysFlagUnit marks the retry topic of a consumer in unit mode.
-const topicSysFlagUnit = 2

@@ -41,7 +41,7 @@ func (b *Broker) SendBack(r SendBackRequest, done func(SendResult)) error {
 	if reason := b.readOnly.Load(); reason != nil {
 		return refuse(NotAvailable, "service not available now, %s", *reason)
 	}
-	topic, create := b.retryTopicItem(r.Group, g.RetryQueueNums)
+	topic, create := b.retryTopicItem(r.Group, g.RetryQueueNums, r.UnitMode)
 	if topic.Perm&PermWrite == 0 {
 		return refuse(NoPermission, "the topic[%s] sending message is forbidden", topic.Name)
 	}
@@ -86,7 +86,10 @@ func (b *Broker) SendBack(r SendBackRequest, done func(SendResult)) error {
 	}
 	unique, _ := src.Properties().Get(message.PropertyUniqKey)
 	key := retryKey{r.Group, unique, m.ReconsumeTimes, crc32.ChecksumIEEE(m.Body)}
-	b.retries.begin(key, b.clock.Now())
+	entry := b.retries.begin(key, r, b.clock.Now(), done)
+	if entry == nil {
+		return nil
+	}
 	err = b.log.Append(buf.record, raftlog.AckCommitted, func(res raftlog.AppendResult) {
 		out := SendResult{QueueID: m.QueueID, UniqueKey: unique, Batched: true}
 		if res.Err != nil {
@@ -94,14 +97,14 @@ func (b *Broker) SendBack(r SendBackRequest, done func(SendResult)) error {
 		} else {
 			b.stats.sentBack(string(src.Topic()), r.Group)
 		}
-		b.retries.resolve(key, out)
+		b.retries.resolve(entry, out)
 		done(out)
 		if create != nil && res.Err == nil {
 			b.spawn(func() { b.opts.TopicsChanged([]string{topic.Name}) })
 		}
 	})
 	if err != nil {
-		b.retries.resolve(key, SendResult{Err: AsRefusal(err)})
+		b.retries.resolve(entry, SendResult{Err: AsRefusal(err)})
 	}
 	return err
 }
@@ -116,8 +119,11 @@ func retryProperties(dst []byte, src message.View, level int32) []byte {
 			hasRetryTopic = true
 		case message.PropertyOriginMessageID:
 			hasOrigin = true
-		case message.PropertyWait, message.PropertyDelay, message.PropertyPopCK:
+		case message.PropertyWait, message.PropertyDelay:
 			return true
+		}
+		if dropped(string(name)) {
+			return true // the position may be that of a parked message, whose marks must not steer the copy
 		}
 		dst = message.AppendProperty(dst, string(name), string(value))
 		return true
@@ -161,48 +167,64 @@ const (
 )
 
 // dedup joins the fallback publication of a retry to the SendBack that it repeats, so that a lost answer does not give
-// two retries of one message. One SendBack absorbs one fallback. Soft state: a new leader starts without it.
+// two retries of one message; and a repeated SendBack to the first one. One SendBack absorbs one fallback: applications
+// that send a message object twice make two messages of one key. Soft state: a new leader starts without it.
 type dedup struct {
 	mu      sync.Mutex
-	entries map[retryKey]*pendingRetry
-	order   []retryKey // by start, oldest first
+	entries map[retryKey]*pendingRetry // the newest of each key
+	order   []*pendingRetry            // by start, oldest first
 }
 
 type pendingRetry struct {
-	began   time.Time
-	result  *SendResult // nil while in flight
-	waiters []func(SendResult)
+	key      retryKey
+	request  SendBackRequest
+	began    time.Time
+	absorbed bool        // its fallback has come
+	result   *SendResult // nil while in flight
+	waiters  []func(SendResult)
 }
 
 func (d *dedup) init() { d.entries = make(map[retryKey]*pendingRetry) }
 
-func (d *dedup) begin(key retryKey, now time.Time) {
+// begin notes a SendBack, for resolve to end. It returns nil if the same one came before: then done gets that one's result.
+func (d *dedup) begin(key retryKey, r SendBackRequest, now time.Time, done func(SendResult)) *pendingRetry {
 	d.mu.Lock()
+	if e := d.entries[key]; e != nil && e.request == r && now.Sub(e.began) < retryWindow {
+		d.follow(e, done)
+		return nil
+	}
 	defer d.mu.Unlock()
 	for len(d.order) > 0 {
-		if oldest := d.entries[d.order[0]]; oldest != nil {
-			inFlight := oldest.result == nil
-			if inFlight || now.Sub(oldest.began) < retryWindow && len(d.order) < retryWindowEntriesMax {
-				break
-			}
-			delete(d.entries, d.order[0])
+		oldest := d.order[0]
+		if oldest.result == nil || now.Sub(oldest.began) < retryWindow && len(d.order) < retryWindowEntriesMax {
+			break
 		}
-		d.order = d.order[1:]
+		d.drop(oldest)
+		d.order[0], d.order = nil, d.order[1:]
 	}
-	d.entries[key] = &pendingRetry{began: now}
-	d.order = append(d.order, key)
+	// The strings are parts of the request's header, which must not live as long as the window.
+	key.group, r.Group = strings.Clone(key.group), strings.Clone(r.Group)
+	e := &pendingRetry{key: key, request: r, began: now}
+	d.entries[key] = e
+	d.order = append(d.order, e)
+	return e
 }
 
-// resolve stores the outcome of the SendBack and answers a fallback that came meanwhile. A failed one is forgotten: its
+// drop takes an entry out of the map, unless a newer one has its place. d.mu is held.
+func (d *dedup) drop(e *pendingRetry) {
+	if d.entries[e.key] == e {
+		delete(d.entries, e.key)
+	}
+}
+
+// resolve stores the outcome of the SendBack and answers who repeated it meanwhile. A failed one is forgotten: its
 // fallback must be stored.
-func (d *dedup) resolve(key retryKey, res SendResult) {
+func (d *dedup) resolve(e *pendingRetry, res SendResult) {
 	d.mu.Lock()
-	var waiters []func(SendResult)
-	if e := d.entries[key]; e != nil {
-		waiters, e.waiters, e.result = e.waiters, nil, &res
-		if res.Err != nil || len(waiters) > 0 {
-			delete(d.entries, key)
-		}
+	waiters := e.waiters
+	e.waiters, e.result = nil, &res
+	if res.Err != nil {
+		d.drop(e)
 	}
 	d.mu.Unlock()
 	for _, w := range waiters {
@@ -210,23 +232,28 @@ func (d *dedup) resolve(key retryKey, res SendResult) {
 	}
 }
 
-// join reports whether the message repeats a SendBack; then done gets (or has got) that one's result.
+// join reports whether a published retry repeats a SendBack; then done gets that one's result.
 func (d *dedup) join(key retryKey, now time.Time, done func(SendResult)) bool {
 	d.mu.Lock()
 	e := d.entries[key]
-	if e == nil || now.Sub(e.began) >= retryWindow {
+	if e == nil || e.absorbed || now.Sub(e.began) >= retryWindow {
 		d.mu.Unlock()
 		return false
 	}
+	e.absorbed = true
+	d.follow(e, done)
+	return true
+}
+
+// follow gives done the result of an entry, now or when it is there. d.mu is held, and let go of.
+func (d *dedup) follow(e *pendingRetry, done func(SendResult)) {
 	if e.result == nil {
 		e.waiters = append(e.waiters, done)
 		d.mu.Unlock()
-		return true
+		return
 	}
-	delete(d.entries, key)
 	res := *e.result
-	res.Batched = false // it comes alone
 	d.mu.Unlock()
+	res.Batched = false // it comes alone
 	done(res)
-	return true
 }

@@ -185,13 +185,19 @@ func (b *Broker) topicNotExist(topic string) error {
 	return refuse(TopicNotExist, "topic[%s] not exist, apply first please!", topic)
 }
 
+// topicSysFlagUnit marks the retry topic of a consumer in unit mode.
+const topicSysFlagUnit = 2
+
 // retryTopicItem returns the retry topic of a group, with the item that creates it when it is missing (nil when not).
-func (b *Broker) retryTopicItem(group string, queues int32) (store.TopicConfig, []byte) {
+func (b *Broker) retryTopicItem(group string, queues int32, unit bool) (store.TopicConfig, []byte) {
 	name := RetryTopic(group)
 	if t, ok := b.store.Topic(name); ok {
 		return t, nil
 	}
 	t := topicConfig(name, max(queues, 1), PermRead|PermWrite)
+	if unit {
+		t.SysFlag = topicSysFlagUnit
+	}
 	return t, store.PutTopic(b.clock.Now().UnixMilli(), t)
 }
 
