@@ -21,6 +21,7 @@ func (t *lockTable) init() { t.leases = make(map[offsetKey]time.Time) }
 func (t *lockTable) renewAll(now time.Time, st *store.Store) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	clear(t.leases)
 	for _, l := range st.Locks() {
 		t.leases[offsetKey{l.Group, store.QueueID{Topic: l.Topic, ID: l.Queue}}] = now
 	}
@@ -32,7 +33,7 @@ func (b *Broker) renew(group, client string, queues []store.QueueID) (owned, fre
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, q := range queues {
-		if t, ok := b.store.Topic(q.Topic); !ok || q.ID < 0 || q.ID >= max(t.ReadQueues, t.WriteQueues) {
+		if topic, ok := b.store.Topic(q.Topic); !ok || q.ID < 0 || q.ID >= max(topic.ReadQueues, topic.WriteQueues) {
 			continue // no such queue: nothing to own
 		}
 		key := offsetKey{group, q}
@@ -47,9 +48,25 @@ func (b *Broker) renew(group, client string, queues []store.QueueID) (owned, fre
 	return owned, free
 }
 
+// clientIDLengthMax bounds what stands in the log as the owner of a queue.
+const clientIDLengthMax = 1024
+
+func checkLock(group, client string) error {
+	if client == "" || len(client) > clientIDLengthMax {
+		return refuse(InvalidParameter, "a lock needs a clientId of 1..%d bytes", clientIDLengthMax)
+	}
+	return CheckGroupName(group)
+}
+
 // Lock gives client the queues that nobody else holds, and returns all that it holds of those asked for. It returns once
 // every change of owner is committed.
 func (b *Broker) Lock(ctx context.Context, group, client string, queues []store.QueueID) ([]store.QueueID, error) {
+	if err := checkLock(group, client); err != nil {
+		return nil, err
+	}
+	if _, ok := b.Group(group); !ok {
+		return nil, refuse(GroupNotExist, "subscription group not exist, %s", group)
+	}
 	owned, free := b.renew(group, client, queues)
 	if len(free) == 0 {
 		return owned, nil
@@ -68,6 +85,9 @@ func (b *Broker) Lock(ctx context.Context, group, client string, queues []store.
 
 // Unlock gives back what client holds of the queues.
 func (b *Broker) Unlock(ctx context.Context, group, client string, queues []store.QueueID) error {
+	if err := checkLock(group, client); err != nil {
+		return err
+	}
 	b.locks.change.Lock()
 	defer b.locks.change.Unlock()
 	owned, _ := b.renew(group, client, queues)
