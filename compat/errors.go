@@ -28,12 +28,6 @@ func responseCode(r broker.Reason) int32 {
 		return protocol.SubscriptionNotExist
 	case broker.SubscriptionNotLatest:
 		return protocol.SubscriptionNotLatest
-	case broker.NotFound:
-		return protocol.QueryNotFound
-	case broker.ConsumerNotOnline:
-		return protocol.ConsumerNotOnline
-	case broker.ClientTimeout:
-		return protocol.ConsumeMsgTimeout
 	default: // Internal, Unsupported: RocketMQ answers SYSTEM_ERROR for what is switched off
 		return protocol.SystemError
 	}

@@ -102,12 +102,9 @@ func (r *replica) stop() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := r.broker.FlushOffsets(ctx); err != nil {
-		r.t.Errorf("flush offsets: %v", err)
-	}
 	r.broker.EndParking()
 	r.procs.Close()
-	for _, err := range []error{r.server.Close(ctx), r.client.Close()} {
+	for _, err := range []error{r.server.Close(ctx), r.client.Close(), r.broker.FlushOffsets(ctx)} {
 		if err != nil {
 			r.t.Errorf("close: %v", err)
 		}

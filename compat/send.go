@@ -32,7 +32,7 @@ func (p *Processors) sendV2(r *remoting.Request) {
 
 func (p *Processors) sendDecoded(r *remoting.Request, h *protocol.SendMessageRequestHeader) {
 	req := broker.SendRequest{
-		ProducerGroup: h.ProducerGroup, Topic: h.Topic, DefaultTopic: h.DefaultTopic, DefaultTopicQueues: h.DefaultTopicQueueNums,
+		Topic: h.Topic, DefaultTopic: h.DefaultTopic, DefaultTopicQueues: h.DefaultTopicQueueNums,
 		QueueID: h.QueueID, SysFlag: h.SysFlag, BornTimestamp: h.BornTimestamp, BornHost: r.Conn.RemoteAddr(), Flag: h.Flag,
 		Properties: h.Properties, ReconsumeTimes: h.ReconsumeTimes, MaxReconsumeTimes: -1,
 		Batch: h.Batch || r.Cmd.Code == protocol.SendBatchMessage, Body: r.Cmd.Body,

@@ -200,6 +200,8 @@ const (
 	registerTimeout = 5 * time.Second
 	// announceTimeout bounds how long a change of topics waits for name servers: less than a tool waits for its answer.
 	announceTimeout = 2 * time.Second
+	// flushTimeout bounds the last write of consumer offsets.
+	flushTimeout = 2 * time.Second
 )
 
 // announce tells the name servers of changed topics, and returns when they know or do not answer.
@@ -209,17 +211,12 @@ func (g *group) announce() {
 	g.registrar.Announce(ctx)
 }
 
-// close stops the replica: no new requests, progress written, name servers told, log and state closed. It is safe on a
+// close stops the replica: name servers told, no new requests, progress written, log and state closed. It is safe on a
 // group that started only in part.
 func (g *group) close(ctx context.Context) {
 	if g.registrar != nil {
 		if err := g.registrar.Close(); err != nil {
 			g.logger.Warn("leaving the name servers", "error", err)
-		}
-	}
-	if g.broker != nil && g.control != nil && g.control.Leading() {
-		if err := g.broker.FlushOffsets(ctx); err != nil {
-			g.logger.Warn("consumer offsets of the last moments are lost, those messages come again", "error", err)
 		}
 	}
 	if g.broker != nil {
@@ -232,6 +229,14 @@ func (g *group) close(ctx context.Context) {
 		if err := g.server.Close(ctx); err != nil {
 			g.logger.Warn("closing connections", "error", err)
 		}
+	}
+	if g.broker != nil && g.control != nil && g.control.Leading() {
+		// Now that nobody reports progress any more; also when closing the connections has used up the time.
+		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+		if err := g.broker.FlushOffsets(flush); err != nil {
+			g.logger.Warn("consumer offsets of the last moments are lost, those messages come again", "error", err)
+		}
+		cancel()
 	}
 	if g.control != nil {
 		g.control.Close()

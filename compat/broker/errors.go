@@ -35,12 +35,6 @@ const (
 	SubscriptionNotExist
 	// SubscriptionNotLatest: the request speaks of a newer subscription than the last heartbeat did.
 	SubscriptionNotLatest
-	// NotFound: the thing asked for is not stored.
-	NotFound
-	// ConsumerNotOnline: the request needs a connected consumer and there is none.
-	ConsumerNotOnline
-	// ClientTimeout: a connected client did not answer a relayed request in time.
-	ClientTimeout
 	// Unsupported: the feature is not offered by this broker or is switched off.
 	Unsupported
 )
@@ -73,6 +67,8 @@ func AsRefusal(err error) *Refusal {
 		return refuse(NotAvailable, "this replica does not lead its group, nothing was stored: %v", err)
 	case errors.Is(err, raftlog.ErrUncertain):
 		return refuse(NotAvailable, "leadership was lost while the request was in flight, it may or may not be stored: %v", err)
+	case errors.Is(err, raftlog.ErrTooLarge):
+		return refuse(MessageIllegal, "the message is illegal: %v", err)
 	case errors.Is(err, raftlog.ErrClosed):
 		return refuse(NotAvailable, "the broker is stopping: %v", err)
 	default:

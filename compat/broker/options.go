@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -58,7 +59,6 @@ type Options struct {
 	OffsetsInterval     time.Duration // how often collected consumer offsets become one log entry; default 200 ms
 	ClientExpiry        time.Duration // a client without heartbeat is dropped after this; default 120 s
 	LockLease           time.Duration // an ordered queue lock not renewed for this long may be taken over; default 60 s
-	ServerSideReset     bool          // useServerSideResetOffset
 	RetentionAge        time.Duration // fileReservedTime; default 72 h
 	RetentionHours      []int         // deleteWhen: hours of day, local time; default 04
 	DiskUsedRatioMax    float64       // diskMaxUsedSpaceRatio / 100; default 0.75: trim regardless of the hour
@@ -86,7 +86,7 @@ func ParseDelayLevels(s string) ([]time.Duration, error) {
 	for _, word := range strings.Fields(s) {
 		unit, ok := map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour}[word[len(word)-1]]
 		n, err := strconv.ParseInt(word[:len(word)-1], 10, 32)
-		if !ok || err != nil || n < 0 {
+		if !ok || err != nil || n < 0 || n > int64(math.MaxInt64/unit) {
 			return nil, fmt.Errorf("messageDelayLevel: %q is not a number followed by s, m, h or d", word)
 		}
 		levels = append(levels, time.Duration(n)*unit)

@@ -11,8 +11,7 @@ import (
 type clientProperties struct {
 	uniqueKey   string
 	delayLevel  int32
-	origin      string // ORIGIN_MESSAGE_ID, on retries
-	timer       bool   // one of the TIMER_ properties is there
+	timer       bool // one of the TIMER_ properties is there
 	transaction bool
 	rewrite     bool // a property is there that must not be stored as it came
 	region      bool
@@ -49,8 +48,6 @@ func readClientProperties(raw string) (p clientProperties, err error) {
 			p.delayLevel = int32(max(level, 0))
 		case message.PropertyTransactionPrepared:
 			p.transaction = strings.EqualFold(value, "true")
-		case message.PropertyOriginMessageID:
-			p.origin = value
 		case message.PropertyMsgRegion:
 			p.region = true
 		case message.PropertyTraceSwitch:

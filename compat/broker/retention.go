@@ -25,10 +25,11 @@ func (b *Broker) retain(ctx context.Context) {
 		ratio, err := b.opts.DiskUsage()
 		if err != nil {
 			b.logger.Warn("the disk's usage cannot be read, retention goes by age alone", "error", err)
+		} else {
+			used = ratio
+			b.setDiskFull(used) // what cannot be read changes nothing
 		}
-		used = ratio
 	}
-	b.setDiskFull(used)
 	now := b.clock.Now()
 	expired := now.Add(-b.opts.RetentionAge).UnixMilli()
 	byAge := slices.Contains(b.opts.RetentionHours, now.Hour()) || used >= b.opts.DiskUsedRatioMax

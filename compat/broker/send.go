@@ -16,7 +16,6 @@ import (
 // SendRequest is one message, or one batch of messages, that a producer (or a consumer publishing a retry) wants stored.
 // Body and Properties are not kept after Send returns.
 type SendRequest struct {
-	ProducerGroup      string
 	Topic              string
 	DefaultTopic       string // template for an unknown topic
 	DefaultTopicQueues int32  // queues that the client wants an unknown topic to have

@@ -104,9 +104,9 @@ type totals struct {
 
 // dayMarks holds the message totals at the last two midnights.
 type dayMarks struct {
-	day                  int
-	yesterday, today     int64
-	getYesterday, getNow int64
+	day                    int
+	yesterday, today       int64
+	getYesterday, getToday int64
 }
 
 func newStats(clock Clock) *Stats {
@@ -223,7 +223,7 @@ func (s *Stats) sampleTotals(now time.Time) {
 	if day := now.YearDay(); day != s.days.day {
 		s.days.day = day
 		s.days.yesterday, s.days.today = s.days.today, s.putMessages.Load()
-		s.days.getYesterday, s.days.getNow = s.days.getNow, s.getMessages.Load()
+		s.days.getYesterday, s.days.getToday = s.days.getToday, s.getMessages.Load()
 	}
 }
 
@@ -275,7 +275,7 @@ func (s *Stats) Summary() Summary {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sum.PutYesterday, sum.PutToday = s.days.yesterday, s.days.today
-	sum.GetYesterday, sum.GetToday = s.days.getYesterday, s.days.getNow
+	sum.GetYesterday, sum.GetToday = s.days.getYesterday, s.days.getToday
 	for i, span := range []int{10, 60, 600} {
 		if len(s.seconds) < 2 {
 			break
