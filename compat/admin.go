@@ -143,7 +143,7 @@ func storedGroup(w protocol.SubscriptionGroupConfig) store.GroupConfig {
 }
 
 func (p *Processors) putGroup(ctx context.Context, r *remoting.Request, _ *none) (answer, error) {
-	body := wireGroup(broker.DefaultGroup("")) // members that are absent keep RocketMQ's defaults
+	var body protocol.SubscriptionGroupConfig // members that are absent get RocketMQ's defaults
 	if err := fastjson.Unmarshal(r.Cmd.Body, &body); err != nil {
 		return answer{}, badBody("SubscriptionGroupConfig", err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,10 +94,10 @@ func runSend(ctx context.Context, env environment, args []string) error {
 	}
 	if f.NArg() == 1 {
 		s.send([]byte(f.Arg(0)))
-	} else if err := s.sendLines(ctx, env.stdin); err != nil {
-		return err
+	} else {
+		err = s.sendLines(ctx, env.stdin)
 	}
-	return s.finish()
+	return cmp.Or(err, s.finish()) // what was sent is told of in any case
 }
 
 // sender sends messages to the queues of one topic in turn, several in flight.
@@ -177,20 +178,45 @@ func (s *sender) acknowledged(q admin.Queue, resp *protocol.Command, err error) 
 	}
 }
 
-// sendLines sends every line of the input that is not empty.
+// errInterrupted is the end of `rmq send` by a signal before its input was at its end.
+var errInterrupted = errors.New("interrupted before the end of the input")
+
+// sendLines sends every line of the input that is not empty. A read cannot be interrupted: when ctx ends, the goroutine
+// that waits for a line is left to the end of the process.
 func (s *sender) sendLines(ctx context.Context, in io.Reader) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 64<<10), bodyBytesMax+1)
-	for ctx.Err() == nil && lines.Scan() {
-		if len(lines.Bytes()) == 0 {
-			continue
+	read := make(chan []byte, sendWindow)
+	go func() {
+		defer close(read)
+		for lines.Scan() {
+			if len(lines.Bytes()) == 0 {
+				continue
+			}
+			select {
+			case read <- bytes.Clone(lines.Bytes()):
+			case <-ctx.Done():
+				return
+			}
 		}
-		s.send(bytes.Clone(lines.Bytes()))
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return errInterrupted
+		case line, ok := <-read:
+			switch {
+			case ok:
+				s.send(line)
+			case ctx.Err() != nil:
+				return errInterrupted
+			case lines.Err() != nil:
+				return fmt.Errorf("reading the input: %w (a message is one line of at most %d bytes)", lines.Err(), bodyBytesMax)
+			default:
+				return nil
+			}
+		}
 	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("reading the input: %w (a message is one line of at most %d bytes)", err, bodyBytesMax)
-	}
-	return nil
 }
 
 func (s *sender) finish() error {

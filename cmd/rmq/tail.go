@@ -193,7 +193,7 @@ func (t *tailer) pull(ctx context.Context, q admin.Queue, offset, committed int6
 	}
 	if t.keep {
 		h.SysFlag |= pullCommits
-		h.CommitOffset, committed = offset, offset
+		h.CommitOffset = offset
 	}
 	callCtx, cancel := context.WithTimeout(ctx, tailSuspend+clientTimeout)
 	defer cancel()
@@ -206,16 +206,20 @@ func (t *tailer) pull(ctx context.Context, q admin.Queue, offset, committed int6
 		return offset, committed, fmt.Errorf("code %d %s: %w", resp.Code, resp.Remark, err)
 	}
 	switch resp.Code {
-	case protocol.Success:
+	case protocol.Success, protocol.PullNotFound, protocol.PullRetryImmediately, protocol.PullOffsetMoved:
+	default:
+		return offset, committed, &admin.ReplyError{Code: resp.Code, Remark: resp.Remark}
+	}
+	if t.keep {
+		committed = offset
+	}
+	if resp.Code == protocol.Success {
 		next, err := t.print(resp.Body, offset)
 		if err != nil || next < rh.NextBeginOffset && t.done() {
 			return next, committed, err
 		}
-		return rh.NextBeginOffset, committed, nil
-	case protocol.PullNotFound, protocol.PullRetryImmediately, protocol.PullOffsetMoved:
-		return rh.NextBeginOffset, committed, nil
 	}
-	return offset, committed, &admin.ReplyError{Code: resp.Code, Remark: resp.Remark}
+	return rh.NextBeginOffset, committed, nil
 }
 
 func (t *tailer) done() bool {

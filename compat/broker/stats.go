@@ -102,7 +102,7 @@ type totals struct {
 	putMessages, getFound, getMiss, transferred int64
 }
 
-// dayMarks holds the message totals at the last two midnights.
+// dayMarks holds the message totals at the last two mornings.
 type dayMarks struct {
 	day                    int
 	yesterday, today       int64
