@@ -3,7 +3,7 @@
 // compat translates those), and it keeps only what dies with a connection or with a term of leadership. All that must
 // outlive a leader is in package store and changes through the log alone.
 //
-// Locks, each taken alone unless said otherwise: ClientTable.mu, offsetTable.mu, lockTable.mu, dedup.mu, waitSet.mu, wait.mu, waiters inside
+// Locks, each taken alone unless said otherwise: ClientTable.mu, offsetTable.mu, lockTable.mu, dedup.mu, creations.mu, waitSet.mu, wait.mu, waiters inside
 // store. Only Broker.refiling is held while a log append is waited for.
 package broker
 
@@ -37,11 +37,12 @@ type Broker struct {
 	logger  *slog.Logger
 	started time.Time
 
-	clients *ClientTable
-	offsets offsetTable
-	locks   lockTable
-	retries dedup
-	stats   *Stats
+	clients  *ClientTable
+	offsets  offsetTable
+	locks    lockTable
+	retries  dedup
+	creating creations
+	stats    *Stats
 
 	readOnly      atomic.Pointer[string] // why writes are refused (disk full), nil when they are not
 	lastStoreTime int64                  // touched by Prepare only, which has one caller

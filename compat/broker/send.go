@@ -63,7 +63,7 @@ type sending struct {
 func (b *Broker) Send(r *SendRequest, done func(SendResult)) error {
 	s, err := b.admit(r)
 	if err != nil {
-		b.stats.sendRefused()
+		b.refused(&s)
 		return err
 	}
 	if key, ok := fallbackKey(r, &s); ok && b.retries.join(key, b.clock.Now(), done) {
@@ -80,9 +80,17 @@ func (b *Broker) Send(r *SendRequest, done func(SendResult)) error {
 		err = b.propose(buf.record, r, &s, done)
 	}
 	if err != nil {
-		b.stats.sendRefused()
+		b.refused(&s)
 	}
 	return err
+}
+
+// refused notes that a message is not going to be stored.
+func (b *Broker) refused(s *sending) {
+	b.stats.sendRefused()
+	if s.createTopic {
+		b.creating.over(s.topic.Name)
+	}
 }
 
 func (b *Broker) propose(record []byte, r *SendRequest, s *sending, done func(SendResult)) error {
@@ -90,6 +98,9 @@ func (b *Broker) propose(record []byte, r *SendRequest, s *sending, done func(Se
 	began, batch := b.clock.Now(), r.Batch
 	return b.log.Append(record, raftlog.AckCommitted, func(res raftlog.AppendResult) {
 		out := SendResult{QueueID: queueID, UniqueKey: unique, Batched: true}
+		if created {
+			b.creating.over(topic)
+		}
 		if res.Err != nil {
 			out.Err = AsRefusal(res.Err)
 			b.stats.sendRefused()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"rmq/store"
 )
@@ -178,7 +179,35 @@ func (b *Broker) topicForSend(topic, template string, queues int32) (t store.Top
 	}
 	t = topicConfig(topic, n, base.Perm&^PermInherit)
 	t.SysFlag = base.SysFlag
-	return t, true, nil
+	return b.creating.agree(t), true, nil
+}
+
+// creations holds the topics that messages in flight create. All of them must create the same one: if a later message
+// made the topic with fewer queues, an earlier one would lie in a queue that nobody can read.
+type creations struct {
+	mu     sync.Mutex
+	byName map[string]store.TopicConfig
+}
+
+// agree returns the configuration that is to be used for a new topic: t, if it is the first.
+func (c *creations) agree(t store.TopicConfig) store.TopicConfig {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if first, ok := c.byName[t.Name]; ok {
+		return first
+	}
+	if c.byName == nil {
+		c.byName = make(map[string]store.TopicConfig)
+	}
+	c.byName[t.Name] = t
+	return t
+}
+
+// over is told when a message that creates a topic is stored, or is not going to be.
+func (c *creations) over(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.byName, name)
 }
 
 func (b *Broker) topicNotExist(topic string) error {
