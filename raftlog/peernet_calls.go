@@ -283,7 +283,7 @@ func (c *peerConn) flushWithin(limit time.Duration) error {
 // read delivers answers until the connection ends.
 func (cc *callConn) read() error {
 	for {
-		kind, p, err := cc.c.readFrame(true, peerFrameTimeout)
+		kind, p, err := cc.c.readFrame()
 		if err != nil {
 			return err
 		}

@@ -32,6 +32,7 @@ type peerConn struct {
 
 	br       *bufio.Reader
 	max      int    // largest payload that is read
+	wholeMax int    // entries in a larger one are read one by one
 	readBuf  []byte // payload of a frame that is not kept
 	writeBuf []byte // head and small parts of the frame that is written
 	gather   net.Buffers
@@ -41,7 +42,7 @@ type peerConn struct {
 }
 
 func newPeerConn(c net.Conn, id, addr string, frameMax int) *peerConn {
-	return &peerConn{Conn: c, id: id, addr: addr, br: bufio.NewReaderSize(c, peerReadBuffer), max: frameMax + peerFrameSlack}
+	return &peerConn{Conn: c, id: id, addr: addr, br: bufio.NewReaderSize(c, peerReadBuffer), max: frameMax + peerFrameSlack, wholeMax: peerGrowBytes}
 }
 
 // beginFrame returns the connection's write buffer with room for a frame's head.
@@ -101,31 +102,47 @@ func sealFrame(kind byte, head []byte, bodies ...[]byte) (int, error) {
 	return size, nil
 }
 
-// readFrame reads the next frame. The payload is memory of its own if keep is set, and otherwise good until the next call. With a
-// timeout set, a frame that has begun must arrive within it.
-func (c *peerConn) readFrame(keep bool, timeout time.Duration) (kind byte, payload []byte, err error) {
-	var head [peerHeadBytes]byte
+// readHead waits for the head of the next frame. With a timeout set, the rest must arrive within it; the caller lifts the deadline.
+func (c *peerConn) readHead(timeout time.Duration) (head [peerHeadBytes]byte, size int, err error) {
 	if _, err := io.ReadFull(c.br, head[:]); err != nil {
-		return 0, nil, err
+		return head, 0, err
 	}
-	size := int(binary.BigEndian.Uint32(head[0:]))
+	size = int(binary.BigEndian.Uint32(head[0:]))
 	if size > c.max {
-		return 0, nil, &badFrame{fmt.Errorf("frame of %d bytes, the limit is %d", size, c.max)}
+		return head, 0, &badFrame{fmt.Errorf("frame of %d bytes, the limit is %d", size, c.max)}
 	}
 	if timeout > 0 && size > c.br.Buffered() {
-		if err := c.SetReadDeadline(time.Now().Add(timeout)); err != nil {
-			return 0, nil, err
-		}
-		defer c.SetReadDeadline(time.Time{}) //nolint:errcheck // the next read fails if this does
+		err = c.SetReadDeadline(time.Now().Add(timeout))
 	}
-	if payload, err = c.readPayload(size, keep); err != nil {
+	return head, size, err
+}
+
+// readRest reads the payload behind a head. It is memory of its own if keep is set, and otherwise good until the next frame.
+func (c *peerConn) readRest(head [peerHeadBytes]byte, size int, keep bool) ([]byte, error) {
+	p, err := c.readPayload(size, keep)
+	if err != nil {
+		return nil, err
+	}
+	return p, checkSum(head, size, crc32.Update(crc32.Update(0, castagnoli, head[8:]), castagnoli, p))
+}
+
+func checkSum(head [peerHeadBytes]byte, size int, sum uint32) error {
+	if sum != binary.BigEndian.Uint32(head[4:]) {
+		return &badFrame{fmt.Errorf("frame of %d bytes does not match its CRC", size)}
+	}
+	return nil
+}
+
+// readFrame reads the next frame of a stream of calls, whose payload is memory of its own.
+func (c *peerConn) readFrame() (kind byte, payload []byte, err error) {
+	head, size, err := c.readHead(peerFrameTimeout)
+	if err != nil {
 		return 0, nil, err
 	}
-	sum := crc32.Update(crc32.Update(0, castagnoli, head[8:]), castagnoli, payload)
-	if sum != binary.BigEndian.Uint32(head[4:]) {
-		return 0, nil, &badFrame{fmt.Errorf("frame of %d bytes does not match its CRC", size)}
+	if payload, err = c.readRest(head, size, true); err != nil {
+		return 0, nil, err
 	}
-	return head[8], payload, nil
+	return head[8], payload, c.SetReadDeadline(time.Time{})
 }
 
 // readPayload takes memory as bytes arrive, not as they are announced.
@@ -213,6 +230,13 @@ func (r *fieldReader) u64() uint64 {
 		return binary.BigEndian.Uint64(p)
 	}
 	return 0
+}
+
+func (r *fieldReader) err() error {
+	if r.bad {
+		return &badFrame{errBadRPC}
+	}
+	return nil
 }
 
 // bytes16 returns a run with a length before it, nil if it is empty. It aliases what is read.

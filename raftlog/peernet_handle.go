@@ -74,7 +74,7 @@ func (n *PeerNet) serveCalls(c *peerConn) error {
 func (h *handlerConn) read(tasks *sync.WaitGroup) error {
 	n := h.n
 	for {
-		kind, p, err := h.c.readFrame(true, peerFrameTimeout)
+		kind, p, err := h.c.readFrame()
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"time"
 
@@ -65,6 +66,8 @@ func encodeRequest(b []byte, msg any) (kind byte, out []byte, err error) {
 	u64 := binary.BigEndian.AppendUint64
 	switch m := msg.(type) {
 	case *raft.AppendEntriesRequest:
+		at := len(b)
+		b = append(b, 0, 0, 0, 0)
 		if b, err = putRPCHeader(b, &m.RPCHeader); err != nil {
 			return 0, nil, err
 		}
@@ -83,6 +86,7 @@ func encodeRequest(b []byte, msg any) (kind byte, out []byte, err error) {
 				return 0, nil, err
 			}
 		}
+		binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
 		return rpcAppendEntries, b, nil
 	case *raft.RequestVoteRequest:
 		if b, err = putRPCHeader(b, &m.RPCHeader); err != nil || len(m.Candidate) > math.MaxUint16 {
@@ -138,19 +142,17 @@ var errBadRPC = errors.New("a Raft message cannot be read")
 // decodeRequest reads one of Raft's requests. What is variable in it aliases p.
 func decodeRequest(kind byte, p []byte) (any, error) {
 	r := fieldReader{b: p}
+	if kind == rpcAppendEntries {
+		meta := r.take(int(r.u32()))
+		m, err := decodeAppendEntries(meta, func(n int) ([]byte, error) { return r.take(n), r.err() })
+		if err == nil && len(r.b) != 0 {
+			err = &badFrame{errBadRPC}
+		}
+		return m, err
+	}
 	head := r.rpcHeader()
 	var msg any
 	switch kind {
-	case rpcAppendEntries:
-		m := &raft.AppendEntriesRequest{RPCHeader: head}
-		if r.u8()&flagLeaderIsAddr != 0 {
-			m.Leader = m.Addr
-		} else {
-			m.Leader = r.bytes16()
-		}
-		m.Term, m.PrevLogEntry, m.PrevLogTerm, m.LeaderCommitIndex = r.u64(), r.u64(), r.u64(), r.u64()
-		m.Entries = r.entries(int(r.u32()))
-		msg = m
 	case rpcRequestVote:
 		m := &raft.RequestVoteRequest{RPCHeader: head, Term: r.u64(), LastLogIndex: r.u64(), LastLogTerm: r.u64()}
 		m.LeadershipTransfer = r.u8()&flagTransfer != 0
@@ -171,29 +173,87 @@ func decodeRequest(kind byte, p []byte) (any, error) {
 	return msg, nil
 }
 
-// entries reads count heads and the contents behind them.
-func (r *fieldReader) entries(count int) []*raft.Log {
-	if count == 0 || count > len(r.b)/entryHeadBytes {
-		r.bad = r.bad || count != 0
-		return nil
+// decodeAppendEntries reads an AppendEntries but for the contents of the entries, which it asks of body in their order.
+func decodeAppendEntries(meta []byte, body func(size int) ([]byte, error)) (*raft.AppendEntriesRequest, error) {
+	r := fieldReader{b: meta}
+	m := &raft.AppendEntriesRequest{RPCHeader: r.rpcHeader()}
+	if r.u8()&flagLeaderIsAddr != 0 {
+		m.Leader = m.Addr
+	} else {
+		m.Leader = r.bytes16()
 	}
-	heads := fieldReader{b: r.take(count * entryHeadBytes)}
+	m.Term, m.PrevLogEntry, m.PrevLogTerm, m.LeaderCommitIndex = r.u64(), r.u64(), r.u64(), r.u64()
+	count := int(r.u32())
+	if r.bad || len(r.b)%entryHeadBytes != 0 || count != len(r.b)/entryHeadBytes {
+		return nil, &badFrame{errBadRPC}
+	}
+	if count == 0 {
+		return m, nil
+	}
 	logs := make([]raft.Log, count)
-	list := make([]*raft.Log, count)
+	m.Entries = make([]*raft.Log, count)
 	for i := range logs {
 		e := &logs[i]
-		e.Index, e.Term = heads.u64(), heads.u64()
-		if at := int64(heads.u64()); at != 0 {
+		e.Index, e.Term = r.u64(), r.u64()
+		if at := int64(r.u64()); at != 0 {
 			e.AppendedAt = time.Unix(0, at)
 		}
-		e.Type = raft.LogType(heads.u8())
-		e.Data = r.take(int(heads.u32()))
-		if n := int(heads.u32()); n > 0 {
-			e.Extensions = r.take(n)
+		e.Type = raft.LogType(r.u8())
+		data, extensions := int(r.u32()), int(r.u32())
+		var err error
+		if e.Data, err = body(data); err != nil {
+			return nil, err
 		}
-		list[i] = e
+		if extensions > 0 {
+			if e.Extensions, err = body(extensions); err != nil {
+				return nil, err
+			}
+		}
+		m.Entries[i] = e
 	}
-	return list
+	return m, nil
+}
+
+// readRequest reads the next of Raft's requests. The contents of entries in a large one are read each into memory of its own.
+func (c *peerConn) readRequest() (any, error) {
+	head, size, err := c.readHead(peerFrameTimeout)
+	if err != nil {
+		return nil, err
+	}
+	defer c.SetReadDeadline(time.Time{}) //nolint:errcheck // the next read fails if this does
+	if head[8] != rpcAppendEntries || size <= c.wholeMax {
+		p, err := c.readRest(head, size, true)
+		if err != nil {
+			return nil, err
+		}
+		return decodeRequest(head[8], p)
+	}
+	sum := crc32.Update(0, castagnoli, head[8:])
+	left := size
+	body := func(n int) ([]byte, error) {
+		if n > left {
+			return nil, &badFrame{errBadRPC}
+		}
+		left -= n
+		p, err := c.readPayload(n, true)
+		sum = crc32.Update(sum, castagnoli, p)
+		return p, err
+	}
+	p, err := body(4)
+	if err == nil {
+		p, err = body(int(binary.BigEndian.Uint32(p)))
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := decodeAppendEntries(p, body)
+	switch {
+	case err != nil:
+		return nil, err
+	case left != 0:
+		return nil, &badFrame{errBadRPC}
+	}
+	return m, checkSum(head, size, sum)
 }
 
 // encodeResponse appends an answer of Raft's to b.

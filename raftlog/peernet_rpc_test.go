@@ -136,6 +136,34 @@ func TestRaftRPCRoundTrip(t *testing.T) {
 	}
 }
 
+// TestRaftRPCInParts reads requests whose entries do not fit into one piece of memory; cut or damaged anywhere, they are refused.
+func TestRaftRPCInParts(t *testing.T) {
+	for _, msg := range sampleRequests() {
+		kind, p := wireRequest(t, msg)
+		b := append(make([]byte, peerHeadBytes), p...)
+		if _, err := sealFrame(kind, b); err != nil {
+			t.Fatal(err)
+		}
+		got, err := streamOf(b, 0).readRequest()
+		if err != nil || !same(got, msg) {
+			t.Fatalf("%T: %+v, %v; expected %+v", msg, got, err, msg)
+		}
+		for i := range b {
+			if i > 300 && i < len(b)-300 {
+				continue
+			}
+			if _, err := streamOf(b[:i], 0).readRequest(); err == nil {
+				t.Fatalf("%T: %d of %d bytes are taken", msg, i, len(b))
+			}
+			b[i] ^= 0x10
+			if _, err := streamOf(b, 0).readRequest(); err == nil {
+				t.Fatalf("%T: damage at byte %d is not seen", msg, i)
+			}
+			b[i] ^= 0x10
+		}
+	}
+}
+
 // FuzzRaftRPC feeds a stream to the frame reader and the decoders: what is taken encodes to the same bytes, nothing takes more
 // memory than came in.
 func FuzzRaftRPC(f *testing.F) {
@@ -157,27 +185,34 @@ func FuzzRaftRPC(f *testing.F) {
 	}
 	f.Add([]byte("\xff\xff\xff\xff\x00\x00\x00\x00\x01"), byte(0))
 	f.Fuzz(func(t *testing.T, b []byte, kind byte) {
+		var msg any
+		var err error
 		if kind == 0 {
-			c := newPeerConn(readOnly{r: bytes.NewReader(b)}, "", "", 1<<20)
-			var err error
-			if kind, b, err = c.readFrame(true, 0); err != nil {
+			if msg, err = streamOf(b, peerGrowBytes).readRequest(); err != nil {
 				return
 			}
-		}
-		if kind&rpcAnswer != 0 {
+			if split, err := streamOf(b, 0).readRequest(); err != nil || !same(split, msg) {
+				t.Fatalf("in parts: %+v, %v; whole: %+v", split, err, msg)
+			}
+		} else if kind&rpcAnswer != 0 {
 			fuzzResponse(t, b)
 			return
-		}
-		msg, err := decodeRequest(kind, b)
-		if err != nil {
+		} else if msg, err = decodeRequest(kind, b); err != nil {
 			return
 		}
 		again, p := wireRequest(t, msg)
 		back, err := decodeRequest(again, p)
-		if err != nil || again != kind || !same(back, msg) {
+		if err != nil || !same(back, msg) {
 			t.Fatalf("%+v became %+v, %v", msg, back, err)
 		}
 	})
+}
+
+// streamOf is the reading end of a connection over which b comes.
+func streamOf(b []byte, wholeMax int) *peerConn {
+	c := newPeerConn(readOnly{r: bytes.NewReader(b)}, "", "", 1<<20)
+	c.wholeMax = wholeMax
+	return c
 }
 
 func fuzzResponse(t *testing.T, b []byte) {
@@ -211,7 +246,8 @@ type readOnly struct {
 	r io.Reader
 }
 
-func (c readOnly) Read(p []byte) (int, error) { return c.r.Read(p) }
+func (c readOnly) Read(p []byte) (int, error)        { return c.r.Read(p) }
+func (c readOnly) SetReadDeadline(t time.Time) error { return nil }
 
 // slowly hands out a few bytes at a time and counts them.
 type slowly struct {
@@ -232,7 +268,7 @@ func TestPeerFrameMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	c := newPeerConn(readOnly{r: &slowly{r: bytes.NewReader(b)}}, "", "", peerFrameBytesMax)
-	if _, _, err := c.readFrame(true, 0); err != io.ErrUnexpectedEOF {
+	if _, _, err := c.readFrame(); err != io.ErrUnexpectedEOF {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
@@ -253,7 +289,7 @@ func TestPeerFrameGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := newPeerConn(readOnly{r: &slowly{r: io.MultiReader(bytes.NewReader(head), bytes.NewReader(body))}}, "", "", peerFrameBytesMax)
-	kind, p, err := c.readFrame(true, 0)
+	kind, p, err := c.readFrame()
 	if err != nil || kind != rpcFailed || !bytes.Equal(p, body) {
 		t.Fatalf("%d, %d bytes, %v", kind, len(p), err)
 	}

@@ -16,11 +16,7 @@ func (t *peerTransport) serve(c *peerConn) error {
 	}()
 	answers := make(chan raft.RPCResponse, 1)
 	for {
-		kind, p, err := c.readFrame(true, peerFrameTimeout)
-		if err != nil {
-			return err
-		}
-		request, err := decodeRequest(kind, p)
+		request, err := c.readRequest()
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -68,11 +69,7 @@ func (f *recorder) applied() []uint64 {
 }
 
 func fingerprint(b []byte) uint64 {
-	h := uint64(len(b))
-	for _, c := range b {
-		h = h*1099511628211 + uint64(c)
-	}
-	return h
+	return uint64(len(b))<<32 | uint64(crc32.Checksum(b, castagnoli))
 }
 
 // raftNode is one Raft with a store in memory behind a PeerNet.
@@ -93,7 +90,7 @@ type raftGroup struct {
 
 var testTimings = Timings{Heartbeat: 500 * time.Millisecond, Election: 500 * time.Millisecond, Lease: 400 * time.Millisecond, Commit: 2 * time.Millisecond}
 
-// startRafts starts a group. advertise, if not nil, says under which address each is reached.
+// startRafts starts a group, with the options that adapt, if it is not nil, has changed.
 func startRafts(t testing.TB, size int, adapt func(i int, o *PeerNetOptions)) *raftGroup {
 	t.Helper()
 	g := &raftGroup{t: t}

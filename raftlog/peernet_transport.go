@@ -230,7 +230,12 @@ func requestKind(args any) byte {
 
 // readResponse reads the answer to a request into c.resp.
 func (c *peerConn) readResponse(request byte) error {
-	kind, p, err := c.readFrame(false, 0)
+	head, size, err := c.readHead(0)
+	if err != nil {
+		return err
+	}
+	p, err := c.readRest(head, size, false)
+	kind := head[8]
 	switch {
 	case err != nil:
 		return err
