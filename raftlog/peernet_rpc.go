@@ -27,11 +27,10 @@ const (
 
 // Flags
 const (
-	flagLeaderIsAddr = 1 // AppendEntries: the deprecated field Leader equals the header's address
-	flagSuccess      = 1 // answer to AppendEntries
-	flagNoBackoff    = 2
-	flagTransfer     = 1 // RequestVote
-	flagGranted      = 1 // answer to a vote
+	flagSuccess   = 1 // answer to AppendEntries
+	flagNoBackoff = 2
+	flagTransfer  = 1 // RequestVote
+	flagGranted   = 1 // answer to a vote
 )
 
 // peerResponse is an answer to one of Raft's requests, whichever it was.
@@ -61,7 +60,8 @@ func flagIf(on bool, f byte) byte {
 	return 0
 }
 
-// encodeRequest appends one of Raft's requests to b. The contents of entries are not appended; entryBodies has them.
+// encodeRequest appends one of Raft's requests to b, but for the contents of entries, which entryBodies has, and for the deprecated
+// fields of the sender's address, which the header has.
 func encodeRequest(b []byte, msg any) (kind byte, out []byte, err error) {
 	u64 := binary.BigEndian.AppendUint64
 	switch m := msg.(type) {
@@ -70,14 +70,6 @@ func encodeRequest(b []byte, msg any) (kind byte, out []byte, err error) {
 		b = append(b, 0, 0, 0, 0)
 		if b, err = putRPCHeader(b, &m.RPCHeader); err != nil {
 			return 0, nil, err
-		}
-		same := bytes.Equal(m.Leader, m.Addr)
-		b = append(b, flagIf(same, flagLeaderIsAddr))
-		if !same {
-			if len(m.Leader) > math.MaxUint16 {
-				return 0, nil, errors.New("raftlog: the leader's address does not fit")
-			}
-			b = putBytes16(b, m.Leader)
 		}
 		b = u64(u64(u64(u64(b, m.Term), m.PrevLogEntry), m.PrevLogTerm), m.LeaderCommitIndex)
 		b = binary.BigEndian.AppendUint32(b, uint32(len(m.Entries)))
@@ -89,11 +81,9 @@ func encodeRequest(b []byte, msg any) (kind byte, out []byte, err error) {
 		binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
 		return rpcAppendEntries, b, nil
 	case *raft.RequestVoteRequest:
-		if b, err = putRPCHeader(b, &m.RPCHeader); err != nil || len(m.Candidate) > math.MaxUint16 {
-			return 0, nil, errors.Join(err, errors.New("raftlog: a request for a vote does not fit"))
-		}
+		b, err = putRPCHeader(b, &m.RPCHeader)
 		b = u64(u64(u64(b, m.Term), m.LastLogIndex), m.LastLogTerm)
-		return rpcRequestVote, putBytes16(append(b, flagIf(m.LeadershipTransfer, flagTransfer)), m.Candidate), nil
+		return rpcRequestVote, append(b, flagIf(m.LeadershipTransfer, flagTransfer)), err
 	case *raft.RequestPreVoteRequest:
 		b, err = putRPCHeader(b, &m.RPCHeader)
 		return rpcRequestPreVote, u64(u64(u64(b, m.Term), m.LastLogIndex), m.LastLogTerm), err
@@ -156,7 +146,6 @@ func decodeRequest(kind byte, p []byte) (any, error) {
 	case rpcRequestVote:
 		m := &raft.RequestVoteRequest{RPCHeader: head, Term: r.u64(), LastLogIndex: r.u64(), LastLogTerm: r.u64()}
 		m.LeadershipTransfer = r.u8()&flagTransfer != 0
-		m.Candidate = r.bytes16()
 		msg = m
 	case rpcRequestPreVote:
 		msg = &raft.RequestPreVoteRequest{RPCHeader: head, Term: r.u64(), LastLogIndex: r.u64(), LastLogTerm: r.u64()}
@@ -177,11 +166,6 @@ func decodeRequest(kind byte, p []byte) (any, error) {
 func decodeAppendEntries(meta []byte, body func(size int) ([]byte, error)) (*raft.AppendEntriesRequest, error) {
 	r := fieldReader{b: meta}
 	m := &raft.AppendEntriesRequest{RPCHeader: r.rpcHeader()}
-	if r.u8()&flagLeaderIsAddr != 0 {
-		m.Leader = m.Addr
-	} else {
-		m.Leader = r.bytes16()
-	}
 	m.Term, m.PrevLogEntry, m.PrevLogTerm, m.LeaderCommitIndex = r.u64(), r.u64(), r.u64(), r.u64()
 	count := int(r.u32())
 	if r.bad || len(r.b)%entryHeadBytes != 0 || count != len(r.b)/entryHeadBytes {

@@ -22,10 +22,10 @@ func sampleRequests() []any {
 		{Index: 11, Term: 7, Type: raft.LogConfiguration, Data: bytes.Repeat([]byte("x"), 70_000), Extensions: []byte("more")},
 	}
 	return []any{
-		&raft.AppendEntriesRequest{RPCHeader: head, Term: 7, Leader: head.Addr, PrevLogEntry: 8, PrevLogTerm: 6, Entries: entries, LeaderCommitIndex: 5},
-		&raft.AppendEntriesRequest{RPCHeader: head, Term: 7, Leader: []byte("elsewhere")},
+		&raft.AppendEntriesRequest{RPCHeader: head, Term: 7, PrevLogEntry: 8, PrevLogTerm: 6, Entries: entries, LeaderCommitIndex: 5},
+		&raft.AppendEntriesRequest{RPCHeader: head, Term: 7},
 		&raft.AppendEntriesRequest{},
-		&raft.RequestVoteRequest{RPCHeader: head, Term: 7, Candidate: []byte("host:1"), LastLogIndex: 5, LastLogTerm: 4, LeadershipTransfer: true},
+		&raft.RequestVoteRequest{RPCHeader: head, Term: 7, LastLogIndex: 5, LastLogTerm: 4, LeadershipTransfer: true},
 		&raft.RequestVoteRequest{},
 		&raft.RequestPreVoteRequest{RPCHeader: head, Term: 7, LastLogIndex: 5, LastLogTerm: 4},
 		&raft.TimeoutNowRequest{RPCHeader: head},
