@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -475,18 +474,13 @@ func changedTopics(before, now *Registration) (changed []store.TopicConfig, all 
 		if old[0].Name < topic.Name {
 			return nil, true // a topic is gone
 		}
-		if !sameTopic(&old[0], topic) {
+		if !old[0].Equal(topic) {
 			changed = append(changed, *topic)
 		}
 		old = old[1:]
 	}
 	all = len(old) > 0 || 2*len(changed) > len(now.Topics) || (len(changed) == 0 && before.Version != now.Version)
 	return changed, all
-}
-
-func sameTopic(a, b *store.TopicConfig) bool {
-	return a.Name == b.Name && a.ReadQueues == b.ReadQueues && a.WriteQueues == b.WriteQueues && a.Perm == b.Perm &&
-		a.FilterType == b.FilterType && a.SysFlag == b.SysFlag && a.Order == b.Order && maps.Equal(a.Attributes, b.Attributes)
 }
 
 func registerRequest(now *Registration, topics []store.TopicConfig, version store.Version, incremental bool) (*protocol.Command, error) {

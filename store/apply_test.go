@@ -262,10 +262,10 @@ func TestCommandsKeepTheirFields(t *testing.T) {
 		Subscriptions: []Subscription{{"T", "a||b", "TAG", 5}}, Attributes: map[string]string{"x": "y"}}
 	r.put(PutTopic(77, topic), PutGroup(78, group), PutTopic(99, topic), PutGroup(99, group))
 	for range 2 {
-		if got, ok := r.Topic("T"); !ok || !got.equal(&topic) {
+		if got, ok := r.Topic("T"); !ok || !got.Equal(&topic) {
 			t.Fatalf("topic %+v", got)
 		}
-		if got, ok := r.Group("G"); !ok || !got.equal(&group) {
+		if got, ok := r.Group("G"); !ok || !got.Equal(&group) {
 			t.Fatalf("group %+v", got)
 		}
 		if v := r.TopicsVersion(); v != (Version{Timestamp: 77, Counter: 1}) {
@@ -276,6 +276,17 @@ func TestCommandsKeepTheirFields(t *testing.T) {
 		}
 		r.checkpoint()
 		r.reopen()
+	}
+	// What is made in passing leaves alone what is there.
+	r.put(CreateTopic(80, TopicConfig{Name: "T"}), CreateGroup(80, GroupConfig{Name: "G"}), CreateTopic(81, TopicConfig{Name: "U", Perm: 6}))
+	if got, _ := r.Topic("T"); !got.Equal(&topic) {
+		t.Fatalf("topic %+v", got)
+	}
+	if got, _ := r.Group("G"); !got.Equal(&group) {
+		t.Fatalf("group %+v", got)
+	}
+	if got, ok := r.Topic("U"); !ok || got.Perm != 6 || r.TopicCount() != 2 || r.GroupCount() != 1 {
+		t.Fatalf("topic %+v, %d topics, %d groups", got, r.TopicCount(), r.GroupCount())
 	}
 	r.put(DeleteGroup(5, "G", true), DeleteGroup(6, "G", true))
 	if v := r.GroupsVersion(); v != (Version{Timestamp: 5, Counter: 2}) {

@@ -42,13 +42,13 @@ func (s *Store) applyCommand(item []byte, entry int64) error {
 }
 
 func (s *Store) applyPutTopic(d *decoder) error {
-	d.fields(2)
-	now := d.int()
+	d.fields(3)
+	now, ifAbsent := d.int(), d.bool()
 	t := decodeTopic(d)
 	if err := d.finish(); err != nil {
 		return err
 	}
-	s.topics.put(now, t)
+	s.topics.put(now, t, ifAbsent)
 	return nil
 }
 
@@ -74,13 +74,13 @@ func (s *Store) applyDeleteTopic(d *decoder) error {
 }
 
 func (s *Store) applyPutGroup(d *decoder) error {
-	d.fields(2)
-	now := d.int()
+	d.fields(3)
+	now, ifAbsent := d.int(), d.bool()
 	g := decodeGroup(d)
 	if err := d.finish(); err != nil {
 		return err
 	}
-	s.groups.put(now, g)
+	s.groups.put(now, g, ifAbsent)
 	return nil
 }
 

@@ -38,10 +38,17 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // PutTopic creates a topic or replaces its configuration. now is the leader's clock, ms. A configuration equal to the
 // present one changes nothing.
-func PutTopic(now int64, t TopicConfig) []byte {
+func PutTopic(now int64, t TopicConfig) []byte { return putTopic(now, t, false) }
+
+// CreateTopic is PutTopic that leaves a topic alone which exists when the command is applied: what is made in passing must
+// not undo what somebody configured a moment before.
+func CreateTopic(now int64, t TopicConfig) []byte { return putTopic(now, t, true) }
+
+func putTopic(now int64, t TopicConfig, ifAbsent bool) []byte {
 	e := newCommand(kindPutTopic)
-	e.array(2)
+	e.array(3)
 	e.int(now)
+	e.bool(ifAbsent)
 	t.encode(e)
 	return finishCommand(e)
 }
@@ -58,10 +65,16 @@ func DeleteTopic(now int64, name string) []byte {
 
 // PutGroup creates a consumer group or replaces its configuration. now is the leader's clock, ms. A configuration equal
 // to the present one changes nothing.
-func PutGroup(now int64, g GroupConfig) []byte {
+func PutGroup(now int64, g GroupConfig) []byte { return putGroup(now, g, false) }
+
+// CreateGroup is PutGroup that leaves a group alone which exists when the command is applied.
+func CreateGroup(now int64, g GroupConfig) []byte { return putGroup(now, g, true) }
+
+func putGroup(now int64, g GroupConfig, ifAbsent bool) []byte {
 	e := newCommand(kindPutGroup)
-	e.array(2)
+	e.array(3)
 	e.int(now)
+	e.bool(ifAbsent)
 	g.encode(e)
 	return finishCommand(e)
 }

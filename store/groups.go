@@ -46,7 +46,8 @@ type Subscription struct {
 	Version        int64
 }
 
-func (g *GroupConfig) equal(o *GroupConfig) bool {
+// Equal reports whether two configurations are the same.
+func (g *GroupConfig) Equal(o *GroupConfig) bool {
 	return g.Name == o.Name && g.ConsumeEnable == o.ConsumeEnable && g.ConsumeFromMinEnable == o.ConsumeFromMinEnable &&
 		g.ConsumeBroadcastEnable == o.ConsumeBroadcastEnable && g.ConsumeMessageOrderly == o.ConsumeMessageOrderly &&
 		g.RetryQueueNums == o.RetryQueueNums && g.RetryMaxTimes == o.RetryMaxTimes && g.RetryPolicy.equal(&o.RetryPolicy) &&
@@ -142,10 +143,10 @@ type groupTable struct {
 	version Version
 }
 
-func (t *groupTable) put(now int64, g GroupConfig) {
+func (t *groupTable) put(now int64, g GroupConfig, ifAbsent bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old, ok := t.byName[g.Name]; ok && old.equal(&g) {
+	if old, ok := t.byName[g.Name]; ok && (ifAbsent || old.Equal(&g)) {
 		return
 	}
 	t.byName[g.Name] = g
@@ -199,6 +200,13 @@ func (s *Store) Groups() []GroupConfig {
 		out = append(out, s.groups.byName[name])
 	}
 	return out
+}
+
+// GroupCount returns how many groups there are.
+func (s *Store) GroupCount() int {
+	s.groups.mu.RLock()
+	defer s.groups.mu.RUnlock()
+	return len(s.groups.byName)
 }
 
 // GroupsVersion returns how often the groups have changed.

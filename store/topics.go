@@ -17,7 +17,8 @@ type TopicConfig struct {
 	Attributes  map[string]string
 }
 
-func (t *TopicConfig) equal(o *TopicConfig) bool {
+// Equal reports whether two configurations are the same.
+func (t *TopicConfig) Equal(o *TopicConfig) bool {
 	return t.Name == o.Name && t.ReadQueues == o.ReadQueues && t.WriteQueues == o.WriteQueues && t.Perm == o.Perm &&
 		t.FilterType == o.FilterType && t.SysFlag == o.SysFlag && t.Order == o.Order && maps.Equal(t.Attributes, o.Attributes)
 }
@@ -71,10 +72,10 @@ type topicTable struct {
 	version Version
 }
 
-func (t *topicTable) put(now int64, c TopicConfig) {
+func (t *topicTable) put(now int64, c TopicConfig, ifAbsent bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old, ok := t.byName[c.Name]; ok && old.equal(&c) {
+	if old, ok := t.byName[c.Name]; ok && (ifAbsent || old.Equal(&c)) {
 		return
 	}
 	t.byName[c.Name] = c
@@ -128,6 +129,13 @@ func (s *Store) Topics() []TopicConfig {
 		out = append(out, s.topics.byName[name])
 	}
 	return out
+}
+
+// TopicCount returns how many topics there are.
+func (s *Store) TopicCount() int {
+	s.topics.mu.RLock()
+	defer s.topics.mu.RUnlock()
+	return len(s.topics.byName)
 }
 
 // TopicsVersion returns how often the topics have changed.

@@ -47,7 +47,7 @@ func (w *twin) message(m msg, phys int64, deliverAt int64) {
 }
 
 func (w *twin) putTopic(now int64, c TopicConfig) {
-	if old, ok := w.topics[c.Name]; !ok || !old.equal(&c) {
+	if old, ok := w.topics[c.Name]; !ok || !old.Equal(&c) {
 		w.topics[c.Name] = c
 		w.versions[0].bump(now)
 	}
@@ -64,7 +64,7 @@ func (w *twin) deleteTopic(now int64, name string) {
 }
 
 func (w *twin) putGroup(now int64, g GroupConfig) {
-	if old, ok := w.groups[g.Name]; !ok || !old.equal(&g) {
+	if old, ok := w.groups[g.Name]; !ok || !old.Equal(&g) {
 		w.groups[g.Name] = g
 		w.versions[1].bump(now)
 	}

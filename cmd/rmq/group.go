@@ -138,7 +138,7 @@ func (g *group) openBroker(client *remoting.Client) (err error) {
 		DiskWarningRatio: float64(c.DiskSpaceWarningLevelRatio) / 100,
 		DiskUsage:        func() (float64, error) { return diskUsage(c.StorePathRootDir) },
 		NotifyMembership: compat.NotifyMembership,
-		TopicsChanged:    func([]string) { g.announce() },
+		TopicsChanged:    g.topicsChanged,
 		Logger:           g.logger,
 	}
 	if c.TraceTopicEnable {
@@ -204,8 +204,12 @@ const (
 	flushTimeout = 2 * time.Second
 )
 
-// announce tells the name servers of changed topics, and returns when they know or do not answer.
-func (g *group) announce() {
+// topicsChanged tells the name servers of changed topics; with wait it returns when they know or do not answer.
+func (g *group) topicsChanged(wait bool) {
+	if !wait {
+		g.registrar.Changed()
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), announceTimeout)
 	defer cancel()
 	g.registrar.Announce(ctx)

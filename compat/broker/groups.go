@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"reflect"
 
 	"rmq/raftlog"
 	"rmq/store"
@@ -16,6 +15,12 @@ func DefaultGroup(name string) store.GroupConfig {
 		WhichBrokerWhenConsumeSlowly: 1, NotifyConsumerIDsChangedEnable: true, ConsumeTimeoutMinute: 15,
 	}
 }
+
+// groupsMax and topicsMax bound what clients create in passing, by a typing error in a loop say.
+const (
+	groupsMax = 50_000
+	topicsMax = 50_000
+)
 
 // Group finds a consumer group. One that is unknown but may be created by its use is created in passing: the caller
 // gets its configuration at once.
@@ -32,9 +37,13 @@ func (b *Broker) Group(name string) (store.GroupConfig, bool) {
 	if !b.opts.AutoCreateGroup {
 		return store.GroupConfig{}, false
 	}
+	if b.store.GroupCount() >= groupsMax {
+		b.logger.Warn("a consumer group was not created in passing: there are too many", "group", name, "limit", groupsMax)
+		return store.GroupConfig{}, false
+	}
 	g := DefaultGroup(name)
 	if b.log.IsLeader() {
-		if err := b.log.Append(store.PutGroup(b.clock.Now().UnixMilli(), g), raftlog.AckCommitted, func(raftlog.AppendResult) {}); err != nil {
+		if err := b.log.Append(store.CreateGroup(b.clock.Now().UnixMilli(), g), raftlog.AckCommitted, func(raftlog.AppendResult) {}); err != nil {
 			b.logger.Debug("a consumer group was not created in passing, its next request tries again", "group", name, "error", err)
 		}
 	}
@@ -49,7 +58,7 @@ func (b *Broker) PutGroup(ctx context.Context, g store.GroupConfig) error {
 	if g.RetryQueueNums > queuesPerTopicMax {
 		return refuse(InvalidParameter, "group[%s]: retryQueueNums is %d, the limit is %d", g.Name, g.RetryQueueNums, queuesPerTopicMax)
 	}
-	if old, ok := b.store.Group(g.Name); ok && reflect.DeepEqual(old, g) {
+	if old, ok := b.store.Group(g.Name); ok && old.Equal(&g) {
 		return nil
 	}
 	_, err := b.append(ctx, store.PutGroup(b.clock.Now().UnixMilli(), g))
@@ -80,10 +89,13 @@ func (b *Broker) ensureGroup(ctx context.Context, name string, unit bool) error 
 		if !b.opts.AutoCreateGroup && !systemGroup(name) {
 			return refuse(GroupNotExist, "subscription group [%s] does not exist, and autoCreateSubscriptionGroup is false", name)
 		}
+		if b.store.GroupCount() >= groupsMax {
+			return refuse(Busy, "subscription group [%s] was not created: there are %d groups, which is the limit", name, groupsMax)
+		}
 		g = DefaultGroup(name)
-		record = append(record, store.PutGroup(b.clock.Now().UnixMilli(), g)...)
+		record = append(record, store.CreateGroup(b.clock.Now().UnixMilli(), g)...)
 	}
-	topic, create := b.retryTopicItem(name, g.RetryQueueNums, unit)
+	_, create := b.retryTopicItem(name, g.RetryQueueNums, unit)
 	record = append(record, create...)
 	if len(record) == 0 {
 		return nil
@@ -92,7 +104,7 @@ func (b *Broker) ensureGroup(ctx context.Context, name string, unit bool) error 
 		return err
 	}
 	if create != nil {
-		b.opts.TopicsChanged([]string{topic.Name})
+		b.opts.TopicsChanged(true)
 	}
 	return nil
 }

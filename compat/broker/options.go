@@ -70,9 +70,9 @@ type Options struct {
 
 	// NotifyMembership tells a consumer that the membership of its group changed. It must not block.
 	NotifyMembership func(c Connection, group string)
-	// TopicsChanged is called after a topic was created, changed or deleted through this replica, outside any lock; it
-	// returns once the name servers know or ctx ends.
-	TopicsChanged func(topics []string)
+	// TopicsChanged is called after a topic was created, changed or deleted through this replica, outside any lock. With
+	// wait it returns once the name servers know, or do not answer; without it returns at once.
+	TopicsChanged func(wait bool)
 	Clock         Clock
 	Logger        *slog.Logger
 }
@@ -136,7 +136,7 @@ func (o *Options) setDefaults() error {
 		o.NotifyMembership = func(Connection, string) {}
 	}
 	if o.TopicsChanged == nil {
-		o.TopicsChanged = func([]string) {}
+		o.TopicsChanged = func(bool) {}
 	}
 	if !(o.DiskUsedRatioMax < o.DiskForceRatio && o.DiskForceRatio < o.DiskWarningRatio) {
 		return fmt.Errorf("broker: disk ratios must rise: diskMaxUsedSpaceRatio %.2f, diskSpaceCleanForciblyRatio %.2f, diskSpaceWarningLevelRatio %.2f",

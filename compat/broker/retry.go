@@ -100,7 +100,7 @@ func (b *Broker) SendBack(r SendBackRequest, done func(SendResult)) error {
 		b.retries.resolve(entry, out)
 		done(out)
 		if create != nil && res.Err == nil {
-			b.spawn(func() { b.opts.TopicsChanged([]string{topic.Name}) })
+			b.opts.TopicsChanged(false)
 		}
 	})
 	if err != nil {

@@ -128,7 +128,7 @@ func (b *Broker) propose(record []byte, r *SendRequest, s *sending, done func(Se
 		b.stats.sent(topic, count, bytes, b.clock.Now().Sub(began))
 		done(out)
 		if created {
-			b.spawn(func() { b.opts.TopicsChanged([]string{topic}) })
+			b.opts.TopicsChanged(false)
 		}
 	})
 }
@@ -229,7 +229,7 @@ func (b *Broker) admitRetry(group string, r *SendRequest, s *sending) error {
 // encodeMessage writes the record of a single message: the topic's creation when it is new, then the message.
 func (b *Broker) encodeMessage(buf *scratch, r *SendRequest, s *sending) error {
 	if s.createTopic {
-		buf.record = append(buf.record, store.PutTopic(b.clock.Now().UnixMilli(), s.topic)...)
+		buf.record = append(buf.record, store.CreateTopic(b.clock.Now().UnixMilli(), s.topic)...)
 	}
 	if s.props.uniqueKey == "" {
 		s.props.uniqueKey = b.unique.next(b.clock.Now())
@@ -293,7 +293,7 @@ func (b *Broker) park(m *message.Message, buf *scratch, level int32) {
 // encodeBatch writes every message of a batch into one record, so that all of them are stored or none.
 func (b *Broker) encodeBatch(buf *scratch, r *SendRequest, s *sending) error {
 	if s.createTopic {
-		buf.record = append(buf.record, store.PutTopic(b.clock.Now().UnixMilli(), s.topic)...)
+		buf.record = append(buf.record, store.CreateTopic(b.clock.Now().UnixMilli(), s.topic)...)
 	}
 	added := b.appendBrokerProperties(nil, s)
 	count := 0

@@ -34,7 +34,7 @@ func (b *Broker) createSystemTopics(ctx context.Context) error {
 	now := b.clock.Now().UnixMilli()
 	for _, t := range topics {
 		if _, ok := b.store.Topic(t.Name); !ok {
-			record = append(record, store.PutTopic(now, t)...)
+			record = append(record, store.CreateTopic(now, t)...)
 		}
 	}
 	if len(record) == 0 {
@@ -69,27 +69,14 @@ func (b *Broker) PutTopic(ctx context.Context, t store.TopicConfig, changes stri
 		return err
 	}
 	t.Attributes = attributes
-	if exists && sameTopic(old, t) {
+	if exists && old.Equal(&t) {
 		return nil // idempotent; the version must not move
 	}
 	if _, err := b.append(ctx, store.PutTopic(b.clock.Now().UnixMilli(), t)); err != nil {
 		return err
 	}
-	b.opts.TopicsChanged([]string{t.Name})
+	b.opts.TopicsChanged(true)
 	return nil
-}
-
-func sameTopic(a, b store.TopicConfig) bool {
-	if a.ReadQueues != b.ReadQueues || a.WriteQueues != b.WriteQueues || a.Perm != b.Perm || a.FilterType != b.FilterType ||
-		a.SysFlag != b.SysFlag || a.Order != b.Order || len(a.Attributes) != len(b.Attributes) {
-		return false
-	}
-	for k, v := range a.Attributes {
-		if w, ok := b.Attributes[k]; !ok || w != v {
-			return false
-		}
-	}
-	return true
 }
 
 // topicAttributes are the attribute keys that RocketMQ 5 knows, with their allowed values (nil = a number).
@@ -154,7 +141,7 @@ func (b *Broker) DeleteTopic(ctx context.Context, name string) error {
 	if err := b.offsets.forgetting(remove, func(k offsetKey) bool { return k.queue.Topic == name }); err != nil {
 		return err
 	}
-	b.opts.TopicsChanged([]string{name})
+	b.opts.TopicsChanged(true)
 	return nil
 }
 
@@ -172,6 +159,9 @@ func (b *Broker) topicForSend(topic, template string, queues int32) (t store.Top
 	base, ok := b.store.Topic(template)
 	if !ok || base.Perm&PermInherit == 0 {
 		return t, false, b.topicNotExist(topic)
+	}
+	if b.store.TopicCount() >= topicsMax {
+		return t, false, refuse(Busy, "topic[%s] was not created: there are %d topics, which is the limit for topics that are created by a message", topic, topicsMax)
 	}
 	n := min(queues, base.WriteQueues)
 	if n <= 0 {
@@ -227,7 +217,7 @@ func (b *Broker) retryTopicItem(group string, queues int32, unit bool) (store.To
 	if unit {
 		t.SysFlag = topicSysFlagUnit
 	}
-	return t, store.PutTopic(b.clock.Now().UnixMilli(), t)
+	return t, store.CreateTopic(b.clock.Now().UnixMilli(), t)
 }
 
 // dlqTopicItem is retryTopicItem for the dead-letter topic.
@@ -237,5 +227,5 @@ func (b *Broker) dlqTopicItem(group string) (store.TopicConfig, []byte) {
 		return t, nil
 	}
 	t := topicConfig(name, 1, PermRead|PermWrite)
-	return t, store.PutTopic(b.clock.Now().UnixMilli(), t)
+	return t, store.CreateTopic(b.clock.Now().UnixMilli(), t)
 }
