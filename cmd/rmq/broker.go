@@ -133,7 +133,6 @@ func brokerBootLine(c *BrokerConfig) string {
 func exitOnFault(logger *slog.Logger) func(code int, id string, err error) {
 	return func(code int, id string, err error) {
 		logger.Error(id, "exit", code, "error", err)
-		fmt.Fprintf(os.Stderr, "rmq: %s: %v\n", id, err)
 		os.Exit(code)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"rmq/raftlog"
 )
 
 // exitError is an error that knows the exit code the classic program gives for it.
@@ -29,14 +31,18 @@ func exitErrorf(code int, format string, args ...any) error {
 	return &exitError{code, fmt.Errorf(format, args...)}
 }
 
-// ExitCode returns the process exit code for err: 0 for nil, the code an error of this package carries, else exitFailed.
+// ExitCode returns the process exit code for err: 0 for nil, the code that an error of this package or a fault of the log
+// carries, else exitFailed.
 func ExitCode(err error) int {
 	var e *exitError
+	var f *raftlog.Fault
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &e):
 		return e.code
+	case errors.As(err, &f):
+		return f.Code
 	}
 	return exitFailed
 }

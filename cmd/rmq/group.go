@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"rmq/raftlog"
 	"rmq/remoting"
 	"rmq/store"
+	"rmq/store/message"
 )
 
 // groupOptions is what one replica of one broker group needs beyond its configuration.
@@ -35,7 +35,6 @@ type group struct {
 	config     *BrokerConfig
 	addr       netip.AddrPort // that clients reach this replica at
 	logger     *slog.Logger
-	lock       *os.File
 	log        *raftlog.Log
 	store      *store.Store
 	broker     *broker.Broker
@@ -78,12 +77,9 @@ func replicaDir(c *BrokerConfig) string {
 	return filepath.Join(c.StorePathRootDir, c.BrokerName+"-"+strconv.FormatInt(c.BrokerID, 10))
 }
 
-// openStorage locks the replica's directory and recovers the log and the state in it.
+// openStorage recovers the log and the state in the replica's directory, which the log locks.
 func (g *group) openStorage(dir string, fatal func(code int, id string, err error)) (err error) {
 	c := g.config
-	if g.lock, err = lockDirectory(dir); err != nil {
-		return err
-	}
 	flush := raftlog.AsyncFlush
 	if c.FlushDiskType == SyncFlush {
 		flush = raftlog.SyncFlush
@@ -99,28 +95,26 @@ func (g *group) openStorage(dir string, fatal func(code int, id string, err erro
 	}
 	g.store, err = store.Open(filepath.Join(dir, "state"), g.log, store.Options{
 		FS: raftlog.OSFS(), Logger: g.logger, KeyIndex: c.MessageIndexEnable,
-		Fatal: func(err error) { fatal(raftlog.ExitStoreFailed, "STORE_WRITE_FAILED", err) },
+		Fatal: func(err error) {
+			f := storeFault(err)
+			fatal(f.Code, f.ID, f.Err)
+		},
 	})
-	return err
+	if err != nil {
+		return storeFault(err)
+	}
+	return nil
 }
 
-// lockDirectory creates a directory and takes it for this process, so that two of them never write one log.
-func lockDirectory(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+// storeFault gives an error of the store the exit code and the name that it has in docs/operations.md.
+func storeFault(err error) *raftlog.Fault {
+	switch {
+	case errors.Is(err, store.ErrVersion):
+		return &raftlog.Fault{Code: raftlog.ExitConfigMismatch, ID: "CONFIG_MISMATCH", Err: err}
+	case errors.Is(err, store.ErrCorrupt), errors.Is(err, store.ErrMismatch), errors.Is(err, store.ErrBadCommand), errors.Is(err, message.ErrMalformed):
+		return &raftlog.Fault{Code: raftlog.ExitCorrupt, ID: "STORE_CORRUPT_UNREPAIRABLE", Err: err}
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s is in use by another process: stop it, or give this broker another storePathRootDir, brokerName or brokerId", dir)
-		}
-		return nil, fmt.Errorf("locking %s: %w", dir, err)
-	}
-	return f, nil
+	return &raftlog.Fault{Code: raftlog.ExitStoreFailed, ID: "STORE_WRITE_FAILED", Err: err}
 }
 
 func (g *group) openBroker(client *remoting.Client) (err error) {
@@ -244,6 +238,10 @@ func (g *group) close(ctx context.Context) {
 	}
 	if g.control != nil {
 		g.control.Close()
+		// The next start replays nothing.
+		if err := g.log.Snapshot(); err != nil {
+			g.logger.Info("no snapshot at the stop, the next start replays the end of the log", "error", err)
+		}
 	}
 	if g.log != nil {
 		if err := g.log.Close(); err != nil {
@@ -257,9 +255,6 @@ func (g *group) close(ctx context.Context) {
 	}
 	if g.broker != nil {
 		g.broker.Close()
-	}
-	if g.lock != nil {
-		g.lock.Close()
 	}
 }
 

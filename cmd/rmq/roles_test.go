@@ -396,3 +396,34 @@ func TestCalledThroughALink(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// A damaged log is neither repaired by cutting it nor started on: the exit code says so and the directory stays as it was.
+func TestDamagedLogIsRefused(t *testing.T) {
+	home := t.TempDir()
+	_, addr := startNames(t, home)
+	file := brokerFile(t, home, "broker-a", freePorts(t))
+	p := startProcess(t, home, "broker", "-n", addr, "-c", file)
+	p.waitLine("boot success")
+	if code, out, errs := run(t, strings.Repeat("a message\n", 200), "send", "-n", addr, "-t", "T"); code != 0 {
+		t.Fatalf("send: code %d\n%s%s", code, out, errs)
+	}
+	if code := p.stop(); code != 0 {
+		t.Fatalf("the broker ended with code %d:\n%s", code, p.printed())
+	}
+	segment := filepath.Join(home, "store", "broker-a-0", "log", strings.Repeat("0", 20))
+	data, err := os.ReadFile(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[bytes.Index(data, []byte("a message"))] ^= 1
+	if err := os.WriteFile(segment, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p = startProcess(t, home, "broker", "-n", addr, "-c", file)
+	if code := p.exitCode(); code != 72 || !strings.Contains(p.printed(), "STORE_CORRUPT_UNREPAIRABLE") {
+		t.Errorf("code %d, printed:\n%s", code, p.printed())
+	}
+	if now, err := os.ReadFile(segment); err != nil || !bytes.Equal(now, data) {
+		t.Errorf("the damaged segment was changed (%v)", err)
+	}
+}
