@@ -9,9 +9,6 @@ import (
 	"rmq/compat/admin"
 )
 
-// permReadWrite is the permission that topics made for a run get.
-const permReadWrite = admin.PermRead | admin.PermWrite
-
 // stored sums the next offsets of queues: its growth is the number of messages that were stored.
 func stored(ctx context.Context, c *admin.Cluster, topic string, queues []admin.Queue) (sum int64, version int32, err error) {
 	for _, q := range queues {

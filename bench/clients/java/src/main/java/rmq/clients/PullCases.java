@@ -133,6 +133,7 @@ final class PullCases {
         c.setAutoCommit(false);
         c.start();
         c.assign(List.of(q));
+        poll(c, 20); // a seek beside the first pull of a queue may mix the messages of both
         c.seekToBegin(q);
         Check.equal("from the beginning", "l0", poll(c, 20).get(0));
         c.seek(q, 15);
@@ -153,7 +154,6 @@ final class PullCases {
         c.setAutoCommit(false);
         c.start();
         c.assign(List.of(q));
-        c.seekToBegin(q);
         poll(c, 10);
         c.commitSync(Map.of(q, 6L), true);
         Await.until("committed offset 6", 10_000, () -> c.committed(q) == 6);
