@@ -77,6 +77,7 @@ type BrokerConfig struct {
 	StartAcceptSendRequestTimeStamp   time.Time       // zero = at once
 	LongPollingEnable                 bool
 	ShortPollingTimeMills             time.Duration
+	WaitTimeMillsInSendQueue          time.Duration // sends that would wait longer are refused
 	LitePullMessageEnable             bool
 	MaxTransferBytesOnMessageInMemory int
 	MaxTransferCountOnMessageInMemory int
@@ -140,6 +141,7 @@ func (c *BrokerConfig) settings() map[string]setting {
 		"messageDelayLevel":                 delayLevelsValue(&c.MessageDelayLevel),
 		"startAcceptSendRequestTimeStamp":   instantValue(&c.StartAcceptSendRequestTimeStamp),
 		"longPollingEnable":                 boolValue(&c.LongPollingEnable),
+		"waitTimeMillsInSendQueue":          durationValue(&c.WaitTimeMillsInSendQueue, time.Millisecond, 1, 60_000),
 		"shortPollingTimeMills":             durationValue(&c.ShortPollingTimeMills, time.Millisecond, 1, 60_000),
 		"litePullMessageEnable":             boolValue(&c.LitePullMessageEnable),
 		"maxTransferBytesOnMessageInMemory": intValue(&c.MaxTransferBytesOnMessageInMemory, 1, 16<<20-frameReserve),

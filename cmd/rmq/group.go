@@ -123,7 +123,7 @@ func (g *group) openBroker(client *remoting.Client) (err error) {
 		Cluster: c.BrokerClusterName, Group: c.BrokerName, Host: g.addr,
 		Permission: c.BrokerPermission, AutoCreateTopic: c.AutoCreateTopicEnable, AutoCreateGroup: c.AutoCreateSubscriptionGroup,
 		DefaultTopicQueues: c.DefaultTopicQueueNums, MessageBytesMax: c.MaxMessageSize, DelayLevels: c.MessageDelayLevel,
-		LongPolling: c.LongPollingEnable, ShortPolling: c.ShortPollingTimeMills,
+		LongPolling: c.LongPollingEnable, ShortPolling: c.ShortPollingTimeMills, SendWaitMax: c.WaitTimeMillsInSendQueue,
 		PullMessagesMax: c.MaxTransferCountOnMessageInMemory, PullBytesMax: c.MaxTransferBytesOnMessageInMemory,
 		LitePull: c.LitePullMessageEnable, Region: c.RegionID, AcceptSendAfter: c.StartAcceptSendRequestTimeStamp,
 		ClientExpiry: c.ChannelExpiredTimeout, RetentionAge: c.FileReservedTime, RetentionHours: c.DeleteWhen,

@@ -43,6 +43,7 @@ type Broker struct {
 	retries  dedup
 	creating creations
 	stats    *Stats
+	backlog  sendBacklog
 
 	readOnly      atomic.Pointer[string] // why writes are refused (disk full), nil when they are not
 	lastStoreTime int64                  // touched by Prepare only, which has one caller

@@ -47,6 +47,7 @@ type Options struct {
 	DefaultTopicQueues  int32 // defaultTopicQueueNums; default 8
 	MessageBytesMax     int   // maxMessageSize; default 4 MiB
 	DelayLevels         []time.Duration
+	SendWaitMax         time.Duration // waitTimeMillsInSendQueue: sends that would wait longer are refused; default 200 ms
 	LongPolling         bool          // longPollingEnable
 	ShortPolling        time.Duration // shortPollingTimeMills; default 1 s
 	PullMessagesMax     int           // maxTransferCountOnMessageInMemory; default 32
@@ -106,6 +107,7 @@ func (o *Options) setDefaults() error {
 	}
 	setDefault(&o.DefaultTopicQueues, 8)
 	setDefault(&o.MessageBytesMax, 4<<20)
+	setDefault(&o.SendWaitMax, 200*time.Millisecond)
 	setDefault(&o.ShortPolling, time.Second)
 	setDefault(&o.PullMessagesMax, 32)
 	setDefault(&o.PullBytesMax, 256<<10)

@@ -96,7 +96,10 @@ func (b *Broker) refused(s *sending) {
 func (b *Broker) propose(record []byte, r *SendRequest, s *sending, done func(SendResult)) error {
 	topic, queueID, created, unique := s.topic.Name, s.queueID, s.createTopic, s.props.uniqueKey
 	began, batch := b.clock.Now(), r.Batch
-	return b.log.Append(record, raftlog.AckCommitted, func(res raftlog.AppendResult) {
+	b.backlog.enter()
+	err := b.log.Append(record, raftlog.AckCommitted, func(res raftlog.AppendResult) {
+		took := b.clock.Now().Sub(began)
+		b.backlog.leave(took)
 		out := SendResult{QueueID: queueID, UniqueKey: unique, Batched: true}
 		if created {
 			b.creating.over(topic)
@@ -125,12 +128,16 @@ func (b *Broker) propose(record []byte, r *SendRequest, s *sending, done func(Se
 			}
 			rest = tail
 		}
-		b.stats.sent(topic, count, bytes, b.clock.Now().Sub(began))
+		b.stats.sent(topic, count, bytes, took)
 		done(out)
 		if created {
 			b.opts.TopicsChanged(false)
 		}
 	})
+	if err != nil {
+		b.backlog.pending.Add(-1) // it never waited
+	}
+	return err
 }
 
 // admit carries out the checks of a send, in the order in which RocketMQ makes them (spec/remoting.md 5.1), so that a
@@ -138,6 +145,9 @@ func (b *Broker) propose(record []byte, r *SendRequest, s *sending, done func(Se
 func (b *Broker) admit(r *SendRequest) (s sending, err error) {
 	if now := b.clock.Now(); now.Before(b.opts.AcceptSendAfter) {
 		return s, refuse(Internal, "broker unable to service, until %s", b.opts.AcceptSendAfter.Format(time.DateTime))
+	}
+	if err := b.backlog.admit(b.opts.SendWaitMax); err != nil {
+		return s, err
 	}
 	if err := CheckTopicName(r.Topic); err != nil {
 		return s, err
