@@ -19,6 +19,7 @@ type report struct {
 // Java suites print "PASS name ms" and "FAIL name reason"; Go tests "--- PASS: Name (1.00s)", the reason before it.
 var (
 	passLine = regexp.MustCompile(`(?m)^(?:PASS \S+ \d+|--- PASS: .*)$`)
+	closing  = regexp.MustCompile(`(?m)^(\d+) passed, (\d+) failed$`) // of the Java suites
 	failLine = regexp.MustCompile(`(?m)^(?:(?: {4}\S+_test\.go:\d+: .*\n(?: {8}.*\n)*)*--- FAIL: .*|FAIL \S+ .*(?:\n {4}.*)*)$`)
 )
 
@@ -28,9 +29,12 @@ func (r *report) cases(output string, err error) {
 	failures := failLine.FindAllString(output, -1)
 	r.failed = len(failures)
 	r.problems = append(r.problems, failures...)
-	switch {
+	counted := fmt.Sprintf("%d passed, %d failed", r.passed, r.failed)
+	switch said := closing.FindString(output); {
 	case err != nil && r.failed == 0:
-		r.problem(fmt.Errorf("the suite ended with: %w\n%s", err, tail([]byte(output))))
+		r.problem(fmt.Errorf("the suite ended with: %w; see its log\n%s", err, tail([]byte(output))))
+	case said != "" && said != counted:
+		r.problem(fmt.Errorf("the suite says %s, its lines say %s", said, counted))
 	case r.passed == 0 && r.failed == 0:
 		r.problem(fmt.Errorf("the suite ran no case"))
 	}

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,7 +115,7 @@ func clientCommand(o options, version, class string, s *servers, jvm, args []str
 	return append(cmd, args...)
 }
 
-// runClient runs the suite to its end, or to that of ctx, and returns its output, which is also kept at logPath.
+// runClient runs the suite to its end, or to that of ctx, and returns what it wrote to stdout, where results are; logPath keeps that and stderr.
 func runClient(ctx context.Context, s suite, on *servers, logPath string) (string, error) {
 	argv := s.argv(on)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
@@ -123,11 +123,16 @@ func runClient(ctx context.Context, s suite, on *servers, logPath string) (strin
 	cmd.Env = append(os.Environ(), "HOME="+on.dir, "NAMESRV_ADDR="+on.namesrvAddr, "BROKER_ADDR="+on.brokerAddr, "BROKER_NAME="+brokerName)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = 5 * time.Second
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
+	log, err := os.Create(logPath)
+	if err != nil {
+		return "", err
+	}
+	defer log.Close()
+	var results strings.Builder
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&results, log), log
+	err = cmd.Run()
 	if ctx.Err() != nil {
 		err = fmt.Errorf("stopped before its end: %w", context.Cause(ctx))
 	}
-	return out.String(), errors.Join(err, os.WriteFile(logPath, []byte(out.String()), 0o644))
+	return results.String(), err
 }
