@@ -46,7 +46,7 @@ var javaOpens = [...]string{
 }
 
 func (a *apache) command(r role, dir, configFile string) (string, []string) {
-	main := "org.apache.rocketmq.Broker.BrokerStartup"
+	main := "org.apache.rocketmq.broker.BrokerStartup"
 	heap := a.heap
 	if r == roleNameServer {
 		main, heap = "org.apache.rocketmq.namesrv.NamesrvStartup", "128m"
