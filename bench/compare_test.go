@@ -122,7 +122,7 @@ func TestApacheCommandKeepsToItsDirectory(t *testing.T) {
 	program, args := a.command(roleBroker, "/run/1", "/run/1/broker.properties")
 	line := program + " " + strings.Join(args, " ")
 	for _, want := range []string{"-Xms512m -Xmx512m", "-Duser.home=/run/1/home", "-Djava.io.tmpdir=/run/1/tmp",
-		"-cp a.jar:b.jar org.apache.rocketmq.Broker.BrokerStartup -c /run/1/broker.properties"} {
+		"-cp a.jar:b.jar org.apache.rocketmq.broker.BrokerStartup -c /run/1/broker.properties"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("command lacks %q: %s", want, line)
 		}
