@@ -16,17 +16,18 @@ import (
 
 const (
 	bootTimeout = 60 * time.Second
-	stopTimeout = 20 * time.Second
+	stopTimeout = 20 * time.Second // of rmq; Apache, on a busy machine, takes up to a minute
 	lookEach    = 20 * time.Millisecond
 )
 
 // process is a server this program started; its output goes to a file.
 type process struct {
-	name    string
-	cmd     *exec.Cmd
-	logPath string
-	exited  chan struct{} // closed when err is set
-	err     error
+	name        string
+	cmd         *exec.Cmd
+	logPath     string
+	stopTimeout time.Duration
+	exited      chan struct{} // closed when err is set
+	err         error
 }
 
 // startProcess starts argv with its working and home directory set to dir, in a process group of its own, so that a terminal's
@@ -35,7 +36,7 @@ func startProcess(name, dir string, argv []string) (*process, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "tmp"), 0o755); err != nil {
 		return nil, err
 	}
-	p := &process{name: name, logPath: filepath.Join(dir, name+".log"), exited: make(chan struct{})}
+	p := &process{name: name, logPath: filepath.Join(dir, name+".log"), stopTimeout: stopTimeout, exited: make(chan struct{})}
 	log, err := os.Create(p.logPath)
 	if err != nil {
 		return nil, err
@@ -90,8 +91,8 @@ func (p *process) stop() error {
 		p.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-p.exited:
-		case <-time.After(stopTimeout):
-			errs = append(errs, fmt.Errorf("%s did not end within %v of SIGTERM", p.name, stopTimeout))
+		case <-time.After(p.stopTimeout):
+			errs = append(errs, fmt.Errorf("%s did not end within %v of SIGTERM", p.name, p.stopTimeout))
 			p.cmd.Process.Kill()
 			<-p.exited
 		}

@@ -68,6 +68,9 @@ func startServers(ctx context.Context, o options, version, dir string) (*servers
 	if s.broker, err = startProcess("broker", dir, append(brokerCmd, brokerArgs...)); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
+	if o.target == "apache" {
+		s.namesrv.stopTimeout, s.broker.stopTimeout = 3*stopTimeout, 3*stopTimeout
+	}
 	if err := s.broker.awaitLine(ctx, fmt.Sprintf("The broker[%s, %s] boot success", brokerName, s.brokerAddr)); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}

@@ -67,7 +67,8 @@ final class LimitCases {
         Check.equal("readable before", 1, c.pull(q, "*", 0, 8).getMsgFoundList().size());
 
         x.configureTopic(topic, 1, READ_ONLY);
-        Await.until("read-only route", Ctx.ROUTE_MS, () -> x.cluster.admin.examineTopicRouteInfo(topic).getQueueDatas().get(0).getPerm() == READ_ONLY);
+        // Apache's name server may miss one of several changes at the same time; it learns of it 30 s later.
+        Await.until("read-only route", Ctx.PATIENCE_MS, () -> x.cluster.admin.examineTopicRouteInfo(topic).getQueueDatas().get(0).getPerm() == READ_ONLY);
         DefaultMQProducer fresh = x.startedProducer();
         Check.fails("send to a read-only topic", () -> fresh.send(new Message(topic, Ctx.utf8("1"))));
         Check.equal("still readable", 1, c.pull(q, "*", 0, 8).getMsgFoundList().size());
