@@ -92,7 +92,7 @@ func requestCodes(files []sourceFile) map[string]int64 {
 }
 
 // handledRequests returns the request codes that a package gives a handler: the first arguments of calls of Handle, and of
-// functions named handle that shorten them.
+// functions named handle that shorten them, and the second ones of handleLeading.
 func handledRequests(files []sourceFile, pkg string, codes map[string]int64) []string {
 	var names []string
 	add := func(e ast.Expr) {
@@ -107,8 +107,13 @@ func handledRequests(files []sourceFile, pkg string, codes map[string]int64) []s
 			continue
 		}
 		ast.Inspect(f.syntax, func(n ast.Node) bool {
-			if call, ok := n.(*ast.CallExpr); ok && len(call.Args) == 3 && strings.EqualFold(calledName(call), "handle") {
+			call, ok := n.(*ast.CallExpr)
+			switch {
+			case !ok:
+			case len(call.Args) == 3 && strings.EqualFold(calledName(call), "handle"):
 				add(call.Args[0])
+			case len(call.Args) == 4 && calledName(call) == "handleLeading":
+				add(call.Args[1])
 			}
 			return true
 		})

@@ -17,19 +17,19 @@ import (
 )
 
 func (p *Processors) registerAdmin(mux *remoting.Mux, class *remoting.Class) {
-	mux.Handle(protocol.UpdateAndCreateTopic, class, handle(p, p.putTopic))
-	mux.Handle(protocol.DeleteTopicInBroker, class, handle(p, p.deleteTopic))
-	mux.Handle(protocol.GetAllTopicConfig, class, handle(p, p.allTopics))
-	mux.Handle(protocol.GetTopicConfig, class, handle(p, p.topicConfig))
+	p.handleLeading(mux, protocol.UpdateAndCreateTopic, class, handle(p, p.putTopic))
+	p.handleLeading(mux, protocol.DeleteTopicInBroker, class, handle(p, p.deleteTopic))
+	p.handleLeading(mux, protocol.GetAllTopicConfig, class, handle(p, p.allTopics))
+	p.handleLeading(mux, protocol.GetTopicConfig, class, handle(p, p.topicConfig))
 	mux.Handle(protocol.GetSystemTopicListFromBroker, class, handle(p, p.systemTopics))
-	mux.Handle(protocol.UpdateAndCreateSubscriptiongroup, class, handle(p, p.putGroup))
-	mux.Handle(protocol.DeleteSubscriptiongroup, class, handle(p, p.deleteGroup))
-	mux.Handle(protocol.GetAllSubscriptiongroupConfig, class, handle(p, p.allGroups))
-	mux.Handle(protocol.GetSubscriptiongroupConfig, class, handle(p, p.groupConfig))
+	p.handleLeading(mux, protocol.UpdateAndCreateSubscriptiongroup, class, handle(p, p.putGroup))
+	p.handleLeading(mux, protocol.DeleteSubscriptiongroup, class, handle(p, p.deleteGroup))
+	p.handleLeading(mux, protocol.GetAllSubscriptiongroupConfig, class, handle(p, p.allGroups))
+	p.handleLeading(mux, protocol.GetSubscriptiongroupConfig, class, handle(p, p.groupConfig))
 	mux.Handle(protocol.GetBrokerConfig, class, handle(p, p.brokerConfig))
 	mux.Handle(protocol.GetBrokerRuntimeInfo, class, handle(p, p.runtimeInfo))
 	mux.Handle(protocol.ViewBrokerStatsData, class, handle(p, p.statsData))
-	mux.Handle(protocol.InvokeBrokerToResetOffset, class, handle(p, p.resetOffset))
+	p.handleLeading(mux, protocol.InvokeBrokerToResetOffset, class, handle(p, p.resetOffset))
 }
 
 func (p *Processors) putTopic(ctx context.Context, _ *remoting.Request, h *protocol.CreateTopicRequestHeader) (answer, error) {

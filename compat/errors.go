@@ -10,7 +10,7 @@ func responseCode(r broker.Reason) int32 {
 	switch r {
 	case broker.Busy:
 		return protocol.SystemBusy
-	case broker.NotAvailable:
+	case broker.NotAvailable, broker.NotLeader:
 		return protocol.ServiceNotAvailable
 	case broker.TopicNotExist:
 		return protocol.TopicNotExist

@@ -75,7 +75,7 @@ func startReplica(t *testing.T, dir string, change ...func(*broker.Options)) *re
 		RuntimeInfo: func() map[string]string { return nil },
 		VersionDesc: "RMQ_TEST",
 	})
-	r.control, err = controller.Start(controller.Options{Name: "broker-a", Address: "127.0.0.1:10912", Log: r.log, State: r.store, TakeOver: r.broker.TakeOver, Lead: r.broker.Lead})
+	r.control, err = controller.Start(t.Context(), controller.Options{Name: "broker-a", Address: "127.0.0.1:10912", Log: r.log, State: r.store, TakeOver: r.broker.TakeOver, Lead: r.broker.Lead})
 	if err != nil {
 		t.Fatal(err)
 	}

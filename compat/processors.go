@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rmq/compat/broker"
@@ -30,6 +31,9 @@ type Options struct {
 	Properties func() []Property
 	// RuntimeInfo adds the process's own facts (log positions, disk, Raft) to the answer to GET_BROKER_RUNTIME_INFO.
 	RuntimeInfo func() map[string]string
+	// Leadership tells who leads; nil stands for a group of one replica. Peers carries what is passed on to the leader.
+	Leadership  Leadership
+	Peers       *remoting.Client
 	Logger      *slog.Logger
 	VersionDesc string // what runtime information calls the version
 }
@@ -47,6 +51,10 @@ type Processors struct {
 	// replies gathers the answers to sends that one commit completes, so that each connection gets one write.
 	mu      sync.Mutex
 	replies *remoting.Batch
+
+	passing   sync.Mutex     // no request starts on its way when ctx has ended
+	forwards  sync.WaitGroup // requests on their way to the leader
+	forwarded atomic.Int64   // how many there were
 }
 
 // New returns the processors of a group; Close ends what they wait for.
@@ -60,7 +68,12 @@ func New(o Options) *Processors {
 }
 
 // Close makes requests that wait for a commit or for a client answer with what they have.
-func (p *Processors) Close() { p.cancel() }
+func (p *Processors) Close() {
+	p.passing.Lock()
+	p.cancel()
+	p.passing.Unlock()
+	p.forwards.Wait()
+}
 
 // FlushReplies writes the answers gathered so far; it is raftlog's CompletedBatch.
 func (p *Processors) FlushReplies() {
@@ -90,13 +103,13 @@ const requestTimeout = 5 * time.Second
 // Register adds the handlers of every request that a broker answers.
 func (p *Processors) Register(mux *remoting.Mux) {
 	send := &remoting.Class{Name: "send", Limit: sendsMax, Mode: remoting.Inline}
-	mux.Handle(protocol.SendMessage, send, p.send)
-	mux.Handle(protocol.SendMessageV2, send, p.sendV2)
-	mux.Handle(protocol.SendBatchMessage, send, p.sendV2)
+	p.handleLeading(mux, protocol.SendMessage, send, p.send)
+	p.handleLeading(mux, protocol.SendMessageV2, send, p.sendV2)
+	p.handleLeading(mux, protocol.SendBatchMessage, send, p.sendV2)
 
 	pull := &remoting.Class{Name: "pull", Limit: pullsMax, Mode: remoting.Spawn}
-	mux.Handle(protocol.PullMessage, pull, p.pull)
-	mux.Handle(protocol.LitePullMessage, pull, p.pull)
+	p.handleLeading(mux, protocol.PullMessage, pull, p.pull)
+	p.handleLeading(mux, protocol.LitePullMessage, pull, p.pull)
 
 	consumer := &remoting.Class{Name: "client", Limit: clientsMax, Mode: remoting.Spawn}
 	p.registerConsumer(mux, consumer)

@@ -33,16 +33,19 @@ func (p *Processors) sendV2(r *remoting.Request) {
 func (p *Processors) sendDecoded(r *remoting.Request, h *protocol.SendMessageRequestHeader) {
 	req := broker.SendRequest{
 		Topic: h.Topic, DefaultTopic: h.DefaultTopic, DefaultTopicQueues: h.DefaultTopicQueueNums,
-		QueueID: h.QueueID, SysFlag: h.SysFlag, BornTimestamp: h.BornTimestamp, BornHost: r.Conn.RemoteAddr(), Flag: h.Flag,
+		QueueID: h.QueueID, SysFlag: h.SysFlag, BornTimestamp: h.BornTimestamp, BornHost: bornHost(r), Flag: h.Flag,
 		Properties: h.Properties, ReconsumeTimes: h.ReconsumeTimes, MaxReconsumeTimes: -1,
 		Batch: h.Batch || r.Cmd.Code == protocol.SendBatchMessage, Body: r.Cmd.Body,
 	}
 	if h.HasMaxReconsumeTimes && r.Cmd.Version >= protocol.V3_4_9 {
 		req.MaxReconsumeTimes = h.MaxReconsumeTimes
 	}
+	if p.Leadership != nil {
+		r.Detach() // it may have to be passed on
+	}
 	err := p.broker.Send(&req, func(res broker.SendResult) { p.sent(r, res) })
 	if err != nil {
-		r.Reply(refusal(err))
+		p.notSent(r, broker.AsRefusal(err), false)
 	}
 }
 
@@ -57,7 +60,7 @@ var sendAnswers = sync.Pool{New: func() any { return new(sendAnswer) }}
 // sent answers a send.
 func (p *Processors) sent(r *remoting.Request, res broker.SendResult) {
 	if res.Err != nil {
-		p.replyTo(r, refusal(res.Err), res.Batched)
+		p.notSent(r, broker.AsRefusal(res.Err), res.Batched)
 		return
 	}
 	h := protocol.SendMessageResponseHeader{
@@ -68,6 +71,15 @@ func (p *Processors) sent(r *remoting.Request, res broker.SendResult) {
 	a.command = protocol.Command{Code: protocol.Success, Ext: h.AppendFields(a.fields[:0])}
 	p.replyTo(r, &a.command, res.Batched)
 	sendAnswers.Put(a)
+}
+
+// notSent answers a send that was refused; one that came as the lead went to another replica is passed on to that one.
+func (p *Processors) notSent(r *remoting.Request, err *broker.Refusal, batched bool) {
+	if err.Reason == broker.NotLeader && p.Leadership != nil {
+		p.passOn(r, nil)
+		return
+	}
+	p.replyTo(r, refusal(err), batched)
 }
 
 // replyTo answers a request, together with others when the log hands out a run of results.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"rmq/raftlog"
 )
 
 // Peer is one listed member of a group: its replica number and the address of its Raft port.
@@ -40,7 +42,7 @@ type Caller interface {
 
 // ErrAmnesia says that the group knows this replica's number with another directory: what this replica once acknowledged
 // is gone, and it must not vote as if it were not.
-var ErrAmnesia = errors.New("NODE_AMNESIA: the group exists and this replica's directory is not a part of it")
+var ErrAmnesia = errors.New("the group exists and this replica's directory is not a part of it: it was emptied, or is another one's")
 
 // foundPause paces the questions to members that are not up yet.
 const foundPause = 100 * time.Millisecond
@@ -86,7 +88,8 @@ func Found(ctx context.Context, self Hello, selfAddr string, others []Peer, call
 func founders(self Hello, selfAddr string, others []Peer, known map[int]Hello) ([]raft.Server, error) {
 	for _, h := range known {
 		if len(h.Members) > 0 && !slices.Contains(h.Members, string(self.ServerID())) {
-			return nil, fmt.Errorf("%w: replica %d is in a group of %v, this directory is %s", ErrAmnesia, h.Number, h.Members, self.ServerID())
+			return nil, &raftlog.Fault{Code: raftlog.ExitAmnesia, ID: "NODE_AMNESIA", Err: fmt.Errorf("%w: replica %d is in a group of %v, this directory is %s",
+				ErrAmnesia, h.Number, h.Members, self.ServerID())}
 		}
 	}
 	if len(known) < len(others) {

@@ -23,6 +23,14 @@ type Log interface {
 	Identity() raftlog.Identity
 	Leadership() <-chan bool
 	Barrier(ctx context.Context) error
+	Configuration() (raft.Configuration, error)
+	Status() raftlog.Status
+}
+
+// Net is the Raft port of this replica. *raftlog.PeerNet is one.
+type Net interface {
+	Caller
+	Transport() raft.Transport
 }
 
 // Options configures a Group.
@@ -30,8 +38,12 @@ type Options struct {
 	Name    string // brokerName
 	Replica int    // replica number: from brokerId, never changes
 	Address string // of the Raft port; any non-empty word for a group of one voter
-	Log     Log
-	State   raftlog.StateMachine
+	// Peers are the other listed members; none means a group of one voter, which needs no Net.
+	Peers      []Peer
+	Net        Net
+	ClientAddr string // where this replica answers clients
+	Log        Log
+	State      raftlog.StateMachine
 	// TakeOver prepares this replica for leading: it is called when everything committed before this term is applied.
 	// Only when it returns nil does the replica count as leading.
 	TakeOver func(ctx context.Context) error
@@ -39,47 +51,65 @@ type Options struct {
 	// before that is a failure.
 	Lead func(ctx context.Context) error
 	// Led is told whenever leadership comes (true, after the barrier) or goes (false).
-	Led    func(leads bool)
-	Logger *slog.Logger
+	Led func(leads bool)
+	// LeaderChanged is told whenever this replica learns of another leader, itself included.
+	LeaderChanged func()
+	Logger        *slog.Logger
 }
 
 // Group is one replica of a group, running.
 type Group struct {
 	o      Options
+	self   Hello         // of the start
+	asking chan struct{} // holds a token while the leader is asked where it is
 	cancel context.CancelFunc
 	done   chan struct{}
 
 	mu      sync.Mutex
 	leading bool
 	changed chan struct{} // closed and replaced when leading changes
+	leader  string        // server id of the leader that is known
+	addr    string        // where that one answers clients, once asked
 }
 
-// Start founds the group if the directory is new, and joins it. It returns as soon as Raft runs; WaitLeading tells when
-// this replica leads.
-func Start(o Options) (*Group, error) {
+// Start founds the group if the directory is new, which takes every listed member, and joins it. It returns as soon as
+// Raft runs; WaitLeading and WaitLeader tell who leads.
+func Start(ctx context.Context, o Options) (*Group, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Led == nil {
 		o.Led = func(bool) {}
 	}
-	id := raft.ServerID(fmt.Sprintf("%d-%s", o.Replica, o.Log.Identity().Incarnation))
+	if o.LeaderChanged == nil {
+		o.LeaderChanged = func() {}
+	}
+	self := Self(o)
+	id := self.ServerID()
 	known, err := o.Log.HasState()
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", o.Name, err)
 	}
 	if !known {
-		o.Logger.Info("founding the group", "group", o.Name, "replica", id)
-		if err := o.Log.Bootstrap([]raft.Server{{ID: id, Address: raft.ServerAddress(o.Address)}}); err != nil {
+		servers, err := Found(ctx, self, o.Address, o.Peers, o.Net, o.Logger)
+		if err != nil {
+			return nil, fmt.Errorf("group %s: founding it: %w", o.Name, err)
+		}
+		o.Logger.Info("founding the group", "group", o.Name, "replica", id, "members", servers)
+		if err := o.Log.Bootstrap(servers); err != nil {
 			return nil, fmt.Errorf("group %s: founding it: %w", o.Name, err)
 		}
 	}
-	if err := o.Log.Start(o.State, raftlog.Member{ServerID: string(id), Address: o.Address}); err != nil {
+	m := raftlog.Member{ServerID: string(id), Address: o.Address}
+	if o.Net != nil {
+		m.Transport = o.Net.Transport()
+	}
+	if err := o.Log.Start(o.State, m); err != nil {
 		return nil, fmt.Errorf("group %s: %w", o.Name, err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	g := &Group{o: o, cancel: cancel, done: make(chan struct{}), changed: make(chan struct{})}
-	go g.run(ctx)
+	runCtx, cancel := context.WithCancel(context.Background())
+	g := &Group{o: o, self: self, asking: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}), changed: make(chan struct{})}
+	go g.run(runCtx)
 	return g, nil
 }
 
@@ -132,7 +162,9 @@ func (g *Group) setLeading(leading bool) {
 // run keeps one term's duties going at a time.
 func (g *Group) run(ctx context.Context) {
 	defer close(g.done)
-	var term sync.WaitGroup
+	var term, watch sync.WaitGroup
+	watch.Go(func() { g.watchLeader(ctx) })
+	defer watch.Wait()
 	endTerm := context.CancelFunc(func() {})
 	stop := func() {
 		endTerm()

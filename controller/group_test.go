@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ type fakeLog struct {
 	member       raftlog.Member
 	failStart    error
 	leadership   chan bool
+	status       atomic.Pointer[raftlog.Status]
 	barrier      func(ctx context.Context) error
 }
 
@@ -42,8 +44,18 @@ func (l *fakeLog) Start(_ raftlog.StateMachine, m raftlog.Member) error {
 	return l.failStart
 }
 
-func (l *fakeLog) Identity() raftlog.Identity        { return raftlog.Identity{Incarnation: "me"} }
-func (l *fakeLog) Leadership() <-chan bool           { return l.leadership }
+func (l *fakeLog) Identity() raftlog.Identity { return raftlog.Identity{Incarnation: "me"} }
+func (l *fakeLog) Leadership() <-chan bool    { return l.leadership }
+func (l *fakeLog) Status() raftlog.Status {
+	if s := l.status.Load(); s != nil {
+		return *s
+	}
+	return raftlog.Status{}
+}
+
+func (l *fakeLog) Configuration() (raft.Configuration, error) {
+	return raft.Configuration{Servers: l.bootstrapped}, nil
+}
 func (l *fakeLog) Barrier(ctx context.Context) error { return l.barrier(ctx) }
 
 // journal notes what happens, in order.
@@ -104,7 +116,7 @@ func start(t *testing.T, log *fakeLog, change func(o *Options, j *journal)) (*Gr
 	if change != nil {
 		change(&o, j)
 	}
-	g, err := Start(o)
+	g, err := Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +145,7 @@ func TestFoundsANewGroupOnly(t *testing.T) {
 	}
 	log = newFakeLog()
 	log.failStart = errors.New("no")
-	if g, err := Start(Options{Log: log}); g != nil || !errors.Is(err, log.failStart) {
+	if g, err := Start(t.Context(), Options{Log: log}); g != nil || !errors.Is(err, log.failStart) {
 		t.Errorf("started: %v %v", g, err)
 	}
 }

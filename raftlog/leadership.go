@@ -87,7 +87,9 @@ func (l *Log) TransferLeadership(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("raftlog: transfer leadership: %w", err)
 		}
-		return nil
+		// Nothing is in flight. What waits must not be proposed any more: it would be refused, and count as uncertain. So
+		// proposing goes on only when the queue has been told that the lead is lost.
+		return l.queue.awaitFollowing(ctx)
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-l.stop:

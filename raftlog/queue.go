@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/hashicorp/raft"
@@ -115,7 +116,7 @@ func (q *queue) newBatch(size int) *batch {
 // propose hands waiting batches to Raft. It never blocks: Raft's queue has room for more than flightMax entries and nobody else
 // uses it.
 func (q *queue) propose() {
-	for !q.paused && len(q.waiting) > 0 && len(q.flight) < flightMax && (q.storing == 0 || len(q.waiting[0].buf) >= flightEagerMin) {
+	for q.leading && !q.paused && len(q.waiting) > 0 && len(q.flight) < flightMax && (q.storing == 0 || len(q.waiting[0].buf) >= flightEagerMin) {
 		b := q.waiting[0]
 		q.waiting = popFront(q.waiting)
 		if prepare := q.l.o.Prepare; prepare != nil {
@@ -294,6 +295,28 @@ func (q *queue) setLeading(leading bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.leading = leading && !q.closed
+}
+
+// followPoll is how often awaitFollowing looks: a transfer of leadership takes some milliseconds.
+const followPoll = time.Millisecond
+
+// awaitFollowing returns when the queue has been told that this replica no longer leads.
+func (q *queue) awaitFollowing(ctx context.Context) error {
+	tick := time.NewTicker(followPoll)
+	defer tick.Stop()
+	for {
+		q.mu.Lock()
+		leading := q.leading
+		q.mu.Unlock()
+		if !leading {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
 }
 
 // close refuses further proposals.

@@ -149,8 +149,19 @@ func (l *Log) startRaft(m Member) error {
 	return nil
 }
 
-// soleVoterIs reports whether id is the only server of the group's last configuration in the log or in the newest snapshot.
+// soleVoterIs reports whether id is the only server of the group.
 func (l *Log) soleVoterIs(id string) bool {
+	conf, err := l.Configuration()
+	return err == nil && len(conf.Servers) == 1 && string(conf.Servers[0].ID) == id && conf.Servers[0].Suffrage == raft.Voter
+}
+
+// Configuration returns the group's last configuration in the log or in the newest snapshot; it is empty before the group is
+// founded. Once Raft runs it is Raft's own copy, at no cost.
+func (l *Log) Configuration() (raft.Configuration, error) {
+	if r := l.raft.Load(); r != nil {
+		f := r.GetConfiguration()
+		return f.Configuration(), f.Error()
+	}
 	var conf raft.Configuration
 	from, last := l.index.bounds()
 	if m, ok := l.snapshots.newest(); ok {
@@ -160,13 +171,13 @@ func (l *Log) soleVoterIs(id string) bool {
 	var e raft.Log
 	for i := max(from, 1); i <= last; i++ {
 		if err := l.getLog(i, &e); err != nil {
-			return false
+			return conf, err
 		}
 		if e.Type == raft.LogConfiguration {
 			conf = raft.DecodeConfiguration(e.Data)
 		}
 	}
-	return len(conf.Servers) == 1 && string(conf.Servers[0].ID) == id && conf.Servers[0].Suffrage == raft.Voter
+	return conf, nil
 }
 
 func (l *Log) raftConfig(m Member, changes chan<- bool) *raft.Config {

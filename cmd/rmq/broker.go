@@ -94,7 +94,7 @@ func loadBrokerConfigs(flags serverFlags, env environment, logger *slog.Logger) 
 				return nil, err
 			}
 		}
-		if err := checkSingleReplica(c); err != nil {
+		if err := checkReplica(c); err != nil {
 			return nil, err
 		}
 		if err := refuseForeignStore(c.StorePathRootDir); err != nil {
@@ -105,16 +105,14 @@ func loadBrokerConfigs(flags serverFlags, env environment, logger *slog.Logger) 
 	return configs, nil
 }
 
-// checkSingleReplica refuses configurations of a replica among several: started alone, it would found a second group of
-// the same name.
-func checkSingleReplica(c *BrokerConfig) error {
+// checkReplica refuses configurations of a replica among several that are not listed: started alone, it would found a
+// second group of the same name.
+func checkReplica(c *BrokerConfig) error {
 	switch {
 	case c.BrokerRole == Slave && c.BrokerID != 0:
-		return fmt.Errorf("broker %s has brokerRole=SLAVE: this version runs one replica for each group; start the file of its master only", c.BrokerName)
-	case c.EnableDLegerCommitLog && len(c.DLegerPeers) > 1:
-		return fmt.Errorf("broker %s has %d dLegerPeers: this version runs one replica for each group", c.BrokerName, len(c.DLegerPeers))
-	case c.BrokerID < 0:
-		return fmt.Errorf("broker %s has brokerId=-1, which asks for a number in a group of several replicas: this version runs one replica for each group", c.BrokerName)
+		return fmt.Errorf("broker %s has brokerRole=SLAVE: this version replicates groups that list their members in dLegerPeers only; start the file of the master alone", c.BrokerName)
+	case c.BrokerID < 0 && !c.EnableDLegerCommitLog:
+		return fmt.Errorf("broker %s has brokerId=-1, which asks for a number in a group of several replicas: this version replicates groups that list their members in dLegerPeers only", c.BrokerName)
 	}
 	return nil
 }
@@ -146,13 +144,16 @@ type groupSet struct {
 func (s *groupSet) add(g *group) { s.groups = append(s.groups, g) }
 
 func (s *groupSet) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
 	began := time.Now()
 	s.logger.Info("Shutdown hook was invoked, 1")
 	var all sync.WaitGroup
 	for _, g := range s.groups {
-		all.Go(func() { g.close(ctx) })
+		all.Go(func() {
+			g.leave()
+			ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+			defer cancel()
+			g.close(ctx)
+		})
 	}
 	all.Wait()
 	s.logger.Info(fmt.Sprintf("Shutdown hook over, consuming total time(ms): %d", time.Since(began).Milliseconds()))

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,9 +42,16 @@ type group struct {
 	store      *store.Store
 	broker     *broker.Broker
 	processors *compat.Processors
-	control    *controller.Group
+	control    atomic.Pointer[controller.Group]
+	registered atomic.Bool    // with the name servers, once
+	tasks      sync.WaitGroup // registrations after a change of leader
 	server     *remoting.Server
 	registrar  *compat.Registrar
+
+	// Of a group with several replicas only:
+	net   *raftlog.PeerNet
+	peers *remoting.Client                   // to where other replicas answer clients
+	hello atomic.Pointer[controller.Options] // what this replica tells of itself, once it is known
 }
 
 // startGroup opens a replica's directory, starts its group, and serves clients once the replica leads. It returns when
@@ -62,6 +72,11 @@ func startGroup(ctx context.Context, o groupOptions) (g *group, err error) {
 	if err = g.openStorage(replicaDir(c), o.fatal); err != nil {
 		return g, err
 	}
+	if len(c.DLegerPeers) > 1 {
+		if err = g.openNet(); err != nil {
+			return g, err
+		}
+	}
 	if err = g.openBroker(o.client); err != nil {
 		return g, err
 	}
@@ -74,7 +89,71 @@ func startGroup(ctx context.Context, o groupOptions) (g *group, err error) {
 // replicaDir is where a replica keeps everything: one directory per group and replica below storePathRootDir, so that
 // several groups of a process can share that.
 func replicaDir(c *BrokerConfig) string {
-	return filepath.Join(c.StorePathRootDir, c.BrokerName+"-"+strconv.FormatInt(c.BrokerID, 10))
+	return filepath.Join(c.StorePathRootDir, c.BrokerName+"-"+strconv.Itoa(replicaNumber(c)))
+}
+
+// replicaNumber is a replica's number in its group: its place in the list of members, or its brokerId.
+func replicaNumber(c *BrokerConfig) int {
+	if c.EnableDLegerCommitLog && c.DLegerSelfID >= 0 {
+		return int(c.DLegerSelfID)
+	}
+	return int(c.BrokerID)
+}
+
+// openNet opens the Raft port of a replica among several.
+func (g *group) openNet() (err error) {
+	c := g.config
+	self := peerAddress(c, replicaNumber(c))
+	_, port, err := net.SplitHostPort(self)
+	if err != nil {
+		return fmt.Errorf("dLegerPeers: %w", err)
+	}
+	g.peers = remoting.NewClient(remoting.ClientOptions{Logger: g.logger})
+	g.net, err = raftlog.ListenPeers(raftlog.PeerNetOptions{
+		Listen: net.JoinHostPort(c.BindAddress, port), Advertise: self, ClusterID: c.BrokerClusterName, Group: c.BrokerName,
+		ServerID: string(controller.Hello{Number: replicaNumber(c), Incarnation: g.log.Identity().Incarnation}.ServerID()),
+		Logger:   g.logger,
+		Handler: func(context.Context, string, []byte) []byte {
+			if o := g.hello.Load(); o != nil {
+				return controller.Answer(*o)
+			}
+			return nil // not there yet: the other one asks again
+		},
+		OnPeerDown: g.leaderDown,
+	})
+	return err
+}
+
+func peerAddress(c *BrokerConfig, number int) string {
+	for _, p := range c.DLegerPeers {
+		if int(p.Number) == number {
+			return p.Address
+		}
+	}
+	return ""
+}
+
+// electionSpread is how far apart the followers of a leader that died call for an election.
+const electionSpread = 50 * time.Millisecond
+
+// leaderDown calls for an election at once when the leader's process is gone: its port refuses, so it cannot be leading.
+func (g *group) leaderDown(addr string, refused bool) {
+	if !refused {
+		return // it may be alive and cut off: Raft's own time-out decides
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(rand.N(electionSpread)):
+	}
+	if leader := g.log.Status().LeaderAddr; leader != "" && leader != addr {
+		return // another one leads already
+	}
+	if err := g.net.TriggerElection(ctx); err != nil {
+		g.logger.Info("no election was called at once", "error", err)
+	}
 }
 
 // openStorage recovers the log and the state in the replica's directory, which the log locks.
@@ -142,7 +221,7 @@ func (g *group) openBroker(client *remoting.Client) (err error) {
 		return err
 	}
 	g.processors = compat.New(compat.Options{
-		Broker: g.broker, Identity: g.identity, Properties: g.properties, RuntimeInfo: g.runtimeInfo, Logger: g.logger, VersionDesc: versionDesc,
+		Broker: g.broker, Identity: g.identity, Leadership: g.leadership(), Peers: g.peers, Properties: g.properties, RuntimeInfo: g.runtimeInfo, Logger: g.logger, VersionDesc: versionDesc,
 	})
 	g.registrar, err = compat.NewRegistrar(compat.RegistrarOptions{
 		Client: client, NameServers: c.NamesrvAddr, Interval: c.RegisterNameServerPeriod, Timeout: c.RegisterBrokerTimeoutMills,
@@ -155,16 +234,102 @@ func (g *group) openBroker(client *remoting.Client) (err error) {
 const leadTimeout = 5 * time.Minute
 
 func (g *group) lead(ctx context.Context) (err error) {
-	g.control, err = controller.Start(controller.Options{
-		Name: g.config.BrokerName, Replica: int(g.config.BrokerID), Address: g.addr.String(), Log: g.log, State: g.store,
+	c := g.config
+	o := controller.Options{
+		Name: c.BrokerName, Replica: replicaNumber(c), Address: g.addr.String(), Log: g.log, State: g.store, ClientAddr: g.addr.String(),
 		TakeOver: g.broker.TakeOver, Lead: g.broker.Lead, Logger: g.logger,
-	})
+	}
+	if g.net != nil {
+		o.Net, o.Address = g.net, peerAddress(c, o.Replica)
+		o.Led, o.LeaderChanged = g.led, g.reregister // alone, there is nobody else to lead when duties fail
+		for _, p := range c.DLegerPeers {
+			if int(p.Number) != o.Replica {
+				o.Peers = append(o.Peers, controller.Peer{Number: int(p.Number), Address: p.Address})
+			}
+		}
+		g.hello.Store(&o)
+	}
+	control, err := controller.Start(ctx, o)
 	if err != nil {
 		return err
 	}
+	g.control.Store(control)
 	ctx, cancel := context.WithTimeout(ctx, leadTimeout)
 	defer cancel()
-	return g.control.WaitLeading(ctx)
+	return control.WaitLeader(ctx)
+}
+
+// leave hands the lead over, where there is somebody to take it, and lingers until the clients have followed.
+func (g *group) leave() {
+	if g.net != nil && g.leading() && g.handOver() {
+		g.linger()
+	}
+}
+
+// handOverTimeout bounds how long a stop waits for another replica to take over the lead.
+const handOverTimeout = 3 * time.Second
+
+// handOver makes another replica the leader before this one stops, so that clients are passed on to it and notice nothing.
+// It reports whether one has taken over.
+func (g *group) handOver() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), handOverTimeout)
+	defer cancel()
+	if err := g.broker.FlushOffsets(ctx); err != nil {
+		g.logger.Warn("consumer offsets of the last moments are lost, those messages come again", "error", err)
+	}
+	err := g.log.TransferLeadership(ctx)
+	if err == nil {
+		_, err = g.control.Load().LeaderAddr(ctx)
+	}
+	if err != nil {
+		g.logger.Warn("no other replica has taken over yet", "error", err)
+	}
+	return err == nil
+}
+
+const (
+	// lingerMax bounds how long a stopping leader passes requests on after it has handed over: stock clients ask for
+	// routes every 30 s.
+	lingerMax = time.Minute
+	// lingerQuiet without a request to pass on ends it: every client has found the new leader.
+	lingerQuiet = 2 * time.Second
+	lingerPoll  = 50 * time.Millisecond
+)
+
+// linger passes requests on to the new leader until the clients have found it themselves.
+func (g *group) linger() {
+	tick := time.NewTicker(lingerPoll)
+	defer tick.Stop()
+	began, quietSince, seen := time.Now(), time.Now(), int64(-1)
+	for now := range tick.C {
+		if n := g.processors.Forwarded(); n != seen {
+			seen, quietSince = n, now
+		}
+		if now.Sub(quietSince) > lingerQuiet || now.Sub(began) > lingerMax {
+			return
+		}
+	}
+}
+
+// led is told when this replica begins or ceases to lead.
+func (g *group) led(leads bool) {
+	if leads {
+		g.broker.BeginParking()
+	} else {
+		g.broker.StepDown() // the clients ask again, and are passed on to who leads then
+	}
+	g.reregister()
+}
+
+// reregister tells the name servers at once which number this replica shows under.
+func (g *group) reregister() {
+	if g.registered.Load() {
+		g.tasks.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), registerTimeout)
+			defer cancel()
+			g.registrar.Register(ctx)
+		})
+	}
 }
 
 // serve opens the ports and registers the broker with the name servers. It returns when one of them has it, or when
@@ -181,6 +346,7 @@ func (g *group) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	g.registered.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	if told := g.registrar.Register(ctx); len(told) == 0 && len(c.NamesrvAddr) > 0 {
@@ -228,7 +394,7 @@ func (g *group) close(ctx context.Context) {
 			g.logger.Warn("closing connections", "error", err)
 		}
 	}
-	if g.broker != nil && g.control != nil && g.control.Leading() {
+	if g.broker != nil && g.leading() {
 		// Now that nobody reports progress any more; also when closing the connections has used up the time.
 		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 		if err := g.broker.FlushOffsets(flush); err != nil {
@@ -236,11 +402,16 @@ func (g *group) close(ctx context.Context) {
 		}
 		cancel()
 	}
-	if g.control != nil {
-		g.control.Close()
+	if control := g.control.Load(); control != nil {
+		control.Close()
 		// The next start replays nothing.
 		if err := g.log.Snapshot(); err != nil {
 			g.logger.Info("no snapshot at the stop, the next start replays the end of the log", "error", err)
+		}
+	}
+	if g.net != nil {
+		if err := g.net.Close(); err != nil {
+			g.logger.Warn("closing the Raft port", "error", err)
 		}
 	}
 	if g.log != nil {
@@ -256,11 +427,57 @@ func (g *group) close(ctx context.Context) {
 	if g.broker != nil {
 		g.broker.Close()
 	}
+	g.tasks.Wait()
+	if g.peers != nil {
+		g.peers.Close()
+	}
+}
+
+// leading reports whether this replica leads its group and is ready to answer.
+func (g *group) leading() bool {
+	control := g.control.Load()
+	return control != nil && control.Leading()
+}
+
+// leadership is what requests need to know of who leads; nil in a group of one replica.
+func (g *group) leadership() compat.Leadership {
+	if g.net == nil {
+		return nil
+	}
+	return groupLeadership{g}
+}
+
+type groupLeadership struct{ g *group }
+
+func (l groupLeadership) Leading() bool { return l.g.leading() }
+
+func (l groupLeadership) LeaderAddr(ctx context.Context) (string, error) {
+	return l.g.control.Load().LeaderAddr(ctx)
+}
+
+func (l groupLeadership) LeaderAddrOrHere(ctx context.Context) (string, error) {
+	return l.g.control.Load().LeaderAddrOrHere(ctx)
 }
 
 func (g *group) identity() compat.Identity {
-	// One voter: the replica that serves is the leader, and clients know the leader as broker 0.
-	return compat.Identity{Cluster: g.config.BrokerClusterName, BrokerName: g.config.BrokerName, BrokerID: 0, Addr: g.addr.String()}
+	return compat.Identity{Cluster: g.config.BrokerClusterName, BrokerName: g.config.BrokerName, BrokerID: g.shownID(), Addr: g.addr.String()}
+}
+
+// shownID is the broker id that clients see. They take 0 for the master, so the leader is always 0; replica 0 shows under
+// the leader's number meanwhile.
+func (g *group) shownID() int64 {
+	control := g.control.Load()
+	if g.net == nil || control == nil || control.Leading() && g.log.IsLeader() {
+		return 0
+	}
+	number := replicaNumber(g.config)
+	if leader, ok := control.LeaderNumber(); ok && number == 0 {
+		number = leader
+	}
+	if number == 0 {
+		number = len(g.config.DLegerPeers) // nobody leads: a number that no replica has
+	}
+	return int64(number)
 }
 
 func (g *group) properties() []compat.Property {
@@ -330,9 +547,12 @@ func byteSize(n uint64) string {
 
 // registration is what the name servers are told of this broker.
 func (g *group) registration() compat.Registration {
+	// The term before the question who leads: a replica that has just lost the lead must not claim it with the term of the
+	// next leader, whose own claim that would undo.
+	term := g.log.Term()
 	id := g.identity()
 	version := g.store.TopicsVersion()
-	version.StateVersion = int64(g.log.Term()) // fences off a leader of an older term
+	version.StateVersion = int64(term) // fences off a leader of an older term
 	return compat.Registration{
 		Cluster: id.Cluster, BrokerName: id.BrokerName, BrokerID: id.BrokerID, Address: id.Addr,
 		HAAddress:  netip.AddrPortFrom(g.addr.Addr(), g.addr.Port()+1).String(),

@@ -19,6 +19,8 @@ const (
 	Busy
 	// NotAvailable: this replica cannot take writes now, or the outcome of a write is unknown.
 	NotAvailable
+	// NotLeader: another replica leads. Nothing was stored.
+	NotLeader
 	// TopicNotExist: the topic is unknown and must not be created by this request.
 	TopicNotExist
 	// GroupNotExist: the consumer group is unknown and automatic creation is off.
@@ -64,7 +66,7 @@ func AsRefusal(err error) *Refusal {
 	case errors.Is(err, raftlog.ErrBusy):
 		return refuse(Busy, "[OVERLOAD]system busy, start flow control for a while: %v", err)
 	case errors.Is(err, raftlog.ErrNotLeader):
-		return refuse(NotAvailable, "this replica does not lead its group, nothing was stored: %v", err)
+		return refuse(NotLeader, "this replica does not lead its group, nothing was stored: %v", err)
 	case errors.Is(err, raftlog.ErrUncertain):
 		return refuse(NotAvailable, "leadership was lost while the request was in flight, it may or may not be stored: %v", err)
 	case errors.Is(err, raftlog.ErrTooLarge):

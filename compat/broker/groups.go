@@ -97,8 +97,8 @@ func (b *Broker) ensureGroup(ctx context.Context, name string, unit bool) error 
 	}
 	_, create := b.retryTopicItem(name, g.RetryQueueNums, unit)
 	record = append(record, create...)
-	if len(record) == 0 {
-		return nil
+	if len(record) == 0 || !b.log.IsLeader() {
+		return nil // a follower knows the group's members; the leader, which hears of them too, creates what is missing
 	}
 	if _, err := b.append(ctx, record); err != nil {
 		return err

@@ -61,7 +61,7 @@ func TestLockIsNotGivenBeforeItIsCommitted(t *testing.T) {
 	}
 	b.log.outcome = func([]byte) (error, bool) { return raftlog.ErrNotLeader, false }
 	owned, err := b.Lock(t.Context(), "g", "c1", []store.QueueID{{Topic: "T"}})
-	if reason(err) != fmt.Sprint(NotAvailable) || len(owned) != 0 {
+	if reason(err) != fmt.Sprint(NotLeader) || len(owned) != 0 {
 		t.Errorf("owns %v: %v", owned, err)
 	}
 }

@@ -118,6 +118,9 @@ func (b *Broker) CommitOffset(group string, q store.QueueID, offset int64) error
 	if _, ok := b.store.Topic(q.Topic); !ok { // asked again under the lock: see forgetting
 		return b.topicNotExist(q.Topic)
 	}
+	if !b.log.IsLeader() { // under the lock: see StepDown
+		return refuse(NotLeader, "this replica does not lead its group")
+	}
 	b.offsets.dirty[offsetKey{group, q}] = progress{offset, epoch}
 	return nil
 }
@@ -157,7 +160,7 @@ func (b *Broker) FlushOffsets(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for k, p := range t.flight {
-		if _, newer := t.dirty[k]; !newer && err != nil {
+		if _, newer := t.dirty[k]; !newer && err != nil && b.log.IsLeader() { // see StepDown
 			t.dirty[k] = p
 		}
 	}

@@ -291,6 +291,22 @@ func (s *waitSet) remove(w *wait) {
 	delete(s.all, w)
 }
 
+// StepDown is called when this replica ceases to lead: parked pulls are answered, and progress that is not in the log is
+// forgotten, for the next leader may hear of newer progress, which this one must not undo if it leads again.
+func (b *Broker) StepDown() {
+	b.EndParking()
+	b.offsets.mu.Lock()
+	defer b.offsets.mu.Unlock()
+	clear(b.offsets.dirty)
+}
+
+// BeginParking lets pulls park again, after EndParking.
+func (b *Broker) BeginParking() {
+	b.waits.mu.Lock()
+	defer b.waits.mu.Unlock()
+	b.waits.over = false
+}
+
 // EndParking answers every parked pull with what there is, and parks no more: clients ask again, elsewhere if need be.
 func (b *Broker) EndParking() {
 	b.waits.mu.Lock()

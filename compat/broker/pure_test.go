@@ -205,7 +205,7 @@ func TestRefusals(t *testing.T) {
 		err  error
 		want Reason
 	}{
-		{raftlog.ErrBusy, Busy}, {raftlog.ErrNotLeader, NotAvailable}, {raftlog.ErrUncertain, NotAvailable}, {raftlog.ErrClosed, NotAvailable},
+		{raftlog.ErrBusy, Busy}, {raftlog.ErrNotLeader, NotLeader}, {raftlog.ErrUncertain, NotAvailable}, {raftlog.ErrClosed, NotAvailable},
 		{raftlog.ErrTooLarge, MessageIllegal}, {errors.New("x"), Internal}, {fmt.Errorf("wrapped: %w", refuse(TopicNotExist, "x")), TopicNotExist},
 	} {
 		if got := AsRefusal(c.err); got.Reason != c.want || got.Text == "" {
