@@ -92,10 +92,13 @@ func TestLeaderKilled(t *testing.T) {
 		leader := g.leader()
 		g.procs[leader].kill()
 		killed := time.Now()
+		if code, out, errs := run(t, "", "send", "-n", g.names, "-t", "T", fmt.Sprint("at once ", round)); code != 0 {
+			t.Errorf("send without a leader: code %d\n%s%s", code, out, errs)
+		}
 		g.leader()
 		t.Logf("round %d: another leader is registered after %v", round, time.Since(killed).Round(time.Millisecond))
 		g.send(fmt.Sprint("after kill ", round), 500)
-		total += 1000
+		total += 1001
 		g.procs[leader] = startProcess(t, g.home, "broker", "-c", g.files[leader])
 		g.procs[leader].waitLine("boot success")
 	}

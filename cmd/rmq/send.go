@@ -116,8 +116,26 @@ type sender struct {
 	mu     sync.Mutex // of out and errors
 }
 
-// findQueues asks for the topic's queues; an unknown topic takes the queues of the template that it will be made from.
+// findQueues asks for the topic's queues, again while their groups have no leader: an election takes less than leaderWait.
 func (s *sender) findQueues(ctx context.Context) error {
+	for deadline := time.Now().Add(leaderWait); ; {
+		if err := s.askQueues(ctx); err != nil || len(s.queues) > 0 {
+			return err
+		}
+		if time.Now().After(deadline) || !sleep(ctx, leaderPoll) {
+			return fmt.Errorf("topic %s has no writable queue on a live master", s.topic)
+		}
+	}
+}
+
+const (
+	// leaderWait is how long send and tail wait for a group to have a leader again, and leaderPoll how often they ask.
+	leaderWait = 5 * time.Second
+	leaderPoll = 50 * time.Millisecond
+)
+
+// askQueues asks once; an unknown topic takes the queues of the template that it will be made from.
+func (s *sender) askQueues(ctx context.Context) error {
 	route, err := s.cluster.Route(ctx, s.topic)
 	var reply *admin.ReplyError
 	if errors.As(err, &reply) && reply.Code == protocol.TopicNotExist {
@@ -131,9 +149,7 @@ func (s *sender) findQueues(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("finding topic %s: %w", s.topic, err)
 	}
-	if s.queues = admin.RouteQueues(route, admin.PermWrite); len(s.queues) == 0 {
-		return fmt.Errorf("topic %s has no writable queue on a live master", s.topic)
-	}
+	s.queues = admin.RouteQueues(route, admin.PermWrite)
 	return nil
 }
 

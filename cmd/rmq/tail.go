@@ -97,7 +97,9 @@ func (t *tailer) run(ctx context.Context) error {
 }
 
 func (t *tailer) waitForTopic(ctx context.Context) ([]admin.Queue, error) {
+	deadline := time.Now().Add(leaderWait)
 	for said := false; ; {
+		pause := tailRetry / 4
 		route, err := t.cluster.Route(ctx, t.topic)
 		var reply *admin.ReplyError
 		switch {
@@ -105,14 +107,17 @@ func (t *tailer) waitForTopic(ctx context.Context) ([]admin.Queue, error) {
 			if queues := admin.RouteQueues(route, admin.PermRead); len(queues) > 0 {
 				return queues, nil
 			}
-			return nil, fmt.Errorf("topic %s has no readable queue on a live master", t.topic)
+			if time.Now().After(deadline) {
+				return nil, fmt.Errorf("topic %s has no readable queue on a live master", t.topic)
+			}
+			pause = leaderPoll // its group elects a leader, which takes less
 		case !errors.As(err, &reply) || reply.Code != protocol.TopicNotExist:
 			return nil, fmt.Errorf("finding topic %s: %w", t.topic, err)
 		case !said:
 			fmt.Fprintf(t.errors, "topic %s does not exist yet: waiting for its first message\n", t.topic)
 			said, t.fromStart = true, true // what is sent from now on is new to us
 		}
-		if !sleep(ctx, tailRetry/4) {
+		if !sleep(ctx, pause) {
 			return nil, context.Cause(ctx)
 		}
 	}
