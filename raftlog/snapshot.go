@@ -151,6 +151,18 @@ func (s *snapshotStore) newest() (manifest, bool) {
 	return s.list[0], true
 }
 
+// forgetAhead leaves out the manifests of snapshots that the state has not reached, and returns the others.
+func (s *snapshotStore) forgetAhead(applied int64) []manifest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.list) > 0 && s.list[0].Offset > applied {
+		m := &s.list[0]
+		s.l.log.Warn("snapshot is ahead of the state, an older one is used", "index", m.Index, "offset", m.Offset, "applied", applied)
+		s.list = s.list[1:]
+	}
+	return s.list
+}
+
 // publish makes a manifest durable and removes those it makes superfluous.
 func (s *snapshotStore) publish(m manifest) error {
 	b, err := m.encode()

@@ -91,12 +91,7 @@ func (l *Log) attach(sm StateMachine) error {
 	applied := sm.AppliedOffset()
 	first, last := l.index.bounds()
 	// Raft applies what follows the newest snapshot; one that the state has not reached would leave a gap.
-	list := l.snapshots.list
-	for len(list) > 0 && list[0].Offset > applied {
-		l.log.Warn("snapshot is ahead of the state, an older one is used", "index", list[0].Index, "offset", list[0].Offset, "applied", applied)
-		list = list[1:]
-	}
-	l.snapshots.list = list
+	list := l.snapshots.forgetAhead(applied)
 	switch {
 	case len(list) == 0 && first > 1:
 		return damaged(fmt.Errorf("the log begins with entry %d and no snapshot covers what was before", first))
