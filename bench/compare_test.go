@@ -26,7 +26,7 @@ func TestParseStatCPU(t *testing.T) {
 func TestReadUsageOfThisProcess(t *testing.T) {
 	u, err := readUsage(os.Getpid())
 	if err != nil {
-		t.Skip("no /proc here: ", err)
+		t.Fatal("this test needs /proc: ", err)
 	}
 	if u.RSSBytes < 1<<20 || u.AnonBytes <= 0 || u.AnonBytes > u.RSSBytes {
 		t.Errorf("usage %+v", u)
@@ -189,7 +189,7 @@ func TestProcessIsEndedAndReportsHow(t *testing.T) {
 	dir := t.TempDir()
 	p, err := startProcess("sleeper", dir, filepath.Join(dir, "out"), "sleep", "60")
 	if err != nil {
-		t.Skip("no sleep here: ", err)
+		t.Fatal("this test needs the program sleep: ", err)
 	}
 	if err := p.ended(); err != nil {
 		t.Errorf("running, but %v", err)
@@ -202,7 +202,7 @@ func TestProcessIsEndedAndReportsHow(t *testing.T) {
 	}
 	stubborn, err := startProcess("stubborn", dir, filepath.Join(dir, "out2"), "sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done")
 	if err != nil {
-		t.Skip("no sh here: ", err)
+		t.Fatal("this test needs the program sh: ", err)
 	}
 	waitForOutput(t, filepath.Join(dir, "out2"))
 	if err := stubborn.stop(10 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "killed") {
