@@ -282,14 +282,16 @@ func (p *pull) answered(resp *protocol.Command, err error) {
 	}
 	switch resp.Code {
 	case protocol.Success:
-		if !p.take(resp.Body) {
+		if !p.take(resp.Body, h.NextBeginOffset) {
 			p.fail("bad message")
 			return
 		}
 	case protocol.PullOffsetMoved:
 		p.conn.shard.failed("offset moved", 0)
+		p.next.Store(h.NextBeginOffset)
+	default:
+		p.next.Store(h.NextBeginOffset)
 	}
-	p.next.Store(h.NextBeginOffset)
 	p.conn.pass(p)
 }
 
@@ -317,8 +319,9 @@ func (conn *consumerConn) pass(p *pull) {
 	p.send()
 }
 
-// take counts the messages of a pull's body and checks their order; false means that the body cannot be read.
-func (p *pull) take(body []byte) bool {
+// take counts the messages of a pull's body, checks their order and goes on to nextBegin; false means that the body
+// cannot be read.
+func (p *pull) take(body []byte, nextBegin int64) bool {
 	c := p.conn.c
 	now := time.Now()
 	next := p.next.Load()
@@ -345,6 +348,7 @@ func (p *pull) take(body []byte) bool {
 		}
 	}
 	p.conn.shard.pulled(messages, bytes, p.latencies)
+	p.next.Store(nextBegin) // before the count: whoever sees it complete commits what was counted
 	if c.enough != nil && messages > 0 {
 		if left := c.left.Add(-int64(messages)); left <= 0 && left+int64(messages) > 0 {
 			close(c.enough)

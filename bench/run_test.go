@@ -11,6 +11,7 @@ import (
 
 	"rmq/compat/admin"
 	"rmq/remoting/protocol"
+	"rmq/store/message"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -160,6 +161,31 @@ func TestConsumeBacklog(t *testing.T) {
 	b.eventually("no member is left behind", func() bool { return len(b.members) == 0 })
 	for id := range int32(4) {
 		b.eventually("every queue is committed to its end", func() bool { return b.commits[id] == 250 })
+	}
+}
+
+// The run ends, and commits, as soon as the count is complete, which another goroutine may see before this one goes on.
+func TestTakeMovesOnBeforeItCounts(t *testing.T) {
+	m := message.Message{Topic: "T", Body: []byte("x")}
+	stored, err := m.AppendTo(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := consumeOptions{common: common{connections: 1}, tag: "*"}
+	o.count = 1
+	c := newConsumer(o, []admin.Queue{{}}, newRecorder(1), time.Now())
+	defer c.conns[0].client.Close()
+	p := c.conns[0].pulls[0]
+	if !p.take(stored, 1) {
+		t.Fatal("take refused a message")
+	}
+	select {
+	case <-c.enough:
+	default:
+		t.Error("one message of one: not enough")
+	}
+	if got := p.next.Load(); got != 1 {
+		t.Errorf("next offset %d when the count is complete, want 1", got)
 	}
 }
 
