@@ -18,6 +18,7 @@ const (
 // AppendResult answers one Append.
 type AppendResult struct {
 	Offset int64  // byte position of the record in the log
+	Index  uint64 // of the entry that holds the record
 	Record []byte // the record as stamped; valid only during the callback
 	Err    error  // nil, ErrNotLeader (nothing appended), ErrUncertain or ErrClosed
 }

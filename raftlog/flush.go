@@ -39,7 +39,7 @@ func (l *Log) flushBehind() error {
 	w.mu.Lock()
 	w.armed = false
 	full, active := slices.Clone(w.unsynced), l.segment()
-	end := w.at.end
+	end, index := w.at.end, w.at.index
 	if w.synced >= end {
 		active = nil
 	}
@@ -68,7 +68,7 @@ func (l *Log) flushBehind() error {
 		w.unsynced = w.unsynced[1:]
 	}
 	if active != nil && !active.mark.sealed {
-		return l.markSynced(active, end)
+		return l.markSynced(active, end, index)
 	}
 	return nil
 }

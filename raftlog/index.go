@@ -27,6 +27,7 @@ type logIndex struct {
 	mu         sync.RWMutex
 	first      uint64 // index of the first frame
 	last       uint64 // index of the last one, first-1 if there is none
+	term       uint64 // its term
 	segs       []segmentPoints
 	recent     [recentFrames]spot // frame i at i modulo recentFrames
 	recentFrom uint64             // lowest index in recent
@@ -62,12 +63,12 @@ func (x *logIndex) addSegment(base int64, firstIndex uint64, prevEnd int64) {
 }
 
 // setPoints gives the index the points of a segment and its last frame, as found at open.
-func (x *logIndex) setPoints(base int64, points []point, last uint64) {
+func (x *logIndex) setPoints(base int64, points []point, last, term uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	i := x.segmentOf(base)
 	x.segs[i].points = points
-	x.last = last
+	x.last, x.term = last, term
 	x.recentFrom = last + 1
 }
 
@@ -84,25 +85,21 @@ func (x *logIndex) add(index uint64, s spot) {
 }
 
 // publish makes the frames up to last visible: their bytes can be read now.
-func (x *logIndex) publish(last uint64) {
+func (x *logIndex) publish(last, term uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.last = last
+	x.last, x.term = last, term
 }
 
-// truncate forgets the frames from index on. The last segment that keeps a frame becomes the active one.
-func (x *logIndex) truncate(index uint64) error {
+// truncate forgets the frames from index on; term is that of the frame before. The last segment that keeps a frame becomes the
+// active one; the first segment stays even without a frame, because it says what the log follows.
+func (x *logIndex) truncate(index, term uint64) error {
 	x.mu.RLock()
-	keep := sort.Search(len(x.segs), func(i int) bool { return x.segs[i].firstIndex >= index })
-	base := int64(-1)
-	if keep > 0 {
-		base = x.segs[keep-1].base
-	}
+	keep := max(sort.Search(len(x.segs), func(i int) bool { return x.segs[i].firstIndex >= index }), 1)
+	base := x.segs[keep-1].base
 	x.mu.RUnlock()
-	if base >= 0 {
-		if err := x.ensurePoints(base); err != nil {
-			return err
-		}
+	if err := x.ensurePoints(base); err != nil {
+		return err
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -111,16 +108,12 @@ func (x *logIndex) truncate(index uint64) error {
 	}
 	x.segs = x.segs[:keep]
 	x.hops = [8]hop{}
-	if keep == 0 {
-		x.first, x.last, x.recentFrom = 0, 0, 0
-		return nil
-	}
 	seg := &x.segs[keep-1]
 	seg.end = 0
 	x.dropLoaded(seg.base)
 	k := sort.Search(len(seg.points), func(i int) bool { return seg.points[i].index >= index })
 	seg.points = seg.points[:k]
-	x.last = index - 1
+	x.last, x.term = index-1, term
 	x.recentFrom = min(x.recentFrom, index)
 	return nil
 }
@@ -154,6 +147,20 @@ func (x *logIndex) bounds() (first, last uint64) {
 		return 0, 0
 	}
 	return x.first, x.last
+}
+
+// span is bounds for a log that begins later than with entry 1: without a frame, last is what the first frame will follow.
+func (x *logIndex) span() (first, last uint64) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.first, x.last
+}
+
+// lastTerm returns the term of the last frame, or of what the first one will follow.
+func (x *logIndex) lastTerm() uint64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.term
 }
 
 func (x *logIndex) segmentOf(base int64) int {

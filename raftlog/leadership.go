@@ -67,9 +67,21 @@ func voters(c raft.Configuration) int {
 	return n
 }
 
-// TransferLeadership hands leadership to the follower that is best up to date. Proposals in flight are answered first; Appends that
+// TransferLeadership hands leadership to the voter that is best up to date. Proposals in flight are answered first; Appends that
 // arrive meanwhile wait, and get ErrNotLeader once leadership is gone.
 func (l *Log) TransferLeadership(ctx context.Context) error {
+	return l.transfer(ctx, (*raft.Raft).LeadershipTransfer)
+}
+
+// TransferLeadershipTo is TransferLeadership to the voter id at addr. If that one does not take over within the election timeout,
+// this replica goes on leading.
+func (l *Log) TransferLeadershipTo(ctx context.Context, id, addr string) error {
+	return l.transfer(ctx, func(r *raft.Raft) raft.Future {
+		return r.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(addr))
+	})
+}
+
+func (l *Log) transfer(ctx context.Context, begin func(r *raft.Raft) raft.Future) error {
 	r := l.raft.Load()
 	if r == nil {
 		return ErrClosed
@@ -80,7 +92,7 @@ func (l *Log) TransferLeadership(ctx context.Context) error {
 	}
 	defer l.queue.resume()
 	answered := make(chan error, 1)
-	f := r.LeadershipTransfer()
+	f := begin(r)
 	go func() { answered <- f.Error() }() // ends with the transfer; a Raft that is shut down may forget the future, and the process goes with it
 	select {
 	case err := <-answered:

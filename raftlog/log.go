@@ -28,6 +28,7 @@ type Log struct {
 	w           writer
 	segs        atomic.Pointer[[]*segment] // ordered; replaced, never changed
 	end         atomic.Int64               // readable bytes end here
+	durable     atomic.Uint64              // entries up to here are on stable storage; written under w.mu
 	cuts        atomic.Uint64              // odd while a truncation is at work, higher after each
 	index       logIndex
 	tail        *tailCache
@@ -39,6 +40,7 @@ type Log struct {
 
 	stable    *stableStore
 	snapshots snapshotStore
+	leases    leases
 	fsm       fsm
 	queue     queue
 	watch     watchdog
@@ -56,6 +58,7 @@ type Log struct {
 	appendedWanted chan struct{}
 	flushWanted    chan struct{}
 	snapshotWanted chan struct{}
+	unlinkWanted   chan struct{}
 
 	stop    chan struct{} // closed by Close
 	tasks   sync.WaitGroup
@@ -80,6 +83,7 @@ func Open(dir string, o Options) (*Log, error) {
 		appendedWanted: make(chan struct{}, 1),
 		flushWanted:    make(chan struct{}, 1),
 		snapshotWanted: make(chan struct{}, 1),
+		unlinkWanted:   make(chan struct{}, 1),
 		stop:           make(chan struct{}),
 	}
 	l.queue.empty = make(chan struct{}, 1)

@@ -14,6 +14,7 @@ type Recovery struct {
 	CleanStop   bool  // the last run closed the log in order
 	BootChanged bool  // the machine has restarted since
 	TornBytes   int64 // bytes of the torn tail that was cut
+	Filling     bool  // a Seeder has begun to fill the directory and not finished: Start refuses until one has
 	// MayHaveLost is set if bytes that were written may never have reached the disk: the boot changed, the stop was not clean and
 	// the flush mode was not SyncFlush. It stays set over restarts until LossSettled.
 	MayHaveLost bool
@@ -97,7 +98,7 @@ func (l *Log) adopt(r *recovered, names []string) error {
 		l.index.addSegment(seg.base, seg.firstIndex, seg.prevEnd)
 	}
 	if n := len(r.segs); n > 0 {
-		l.index.setPoints(r.segs[n-1].base, r.points, r.at.index)
+		l.index.setPoints(r.segs[n-1].base, r.points, r.at.index, r.at.term)
 		l.sidecarBase = r.segs[n-1].base
 		l.w.synced = r.segs[n-1].mark.synced
 		for _, seg := range r.segs[:n-1] {
@@ -129,7 +130,11 @@ func (l *Log) adopt(r *recovered, names []string) error {
 	// What was found unsynced becomes durable before anything is built on it.
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
-	return l.syncLocked()
+	if err := l.syncLocked(); err != nil {
+		return err
+	}
+	l.durable.Store(r.at.index)
+	return nil
 }
 
 // cutTorn removes a torn tail from the files.

@@ -21,7 +21,8 @@ const (
 type batch struct {
 	buf     []byte
 	waiters []waiter
-	off     int64 // position of buf[0] in the log, once it is there
+	off     int64  // position of buf[0] in the log, once it is there
+	index   uint64 // of the entry, likewise
 	stored  bool
 }
 
@@ -146,7 +147,7 @@ func (q *queue) stored(logs []*raft.Log, spots []spot) {
 		}
 		for k := len(q.flight) - q.storing; k < len(q.flight); k++ {
 			if b := q.flight[k]; sameData(b.buf, e.Data) {
-				b.off, b.stored = spots[i].off+frameHeaderBytes, true
+				b.off, b.index, b.stored = spots[i].off+frameHeaderBytes, e.Index, true
 				q.storing = len(q.flight) - k - 1
 				appended = true
 				break
@@ -345,7 +346,7 @@ func (b *batch) answer(err error, upTo Ack) {
 			done(AppendResult{Err: err})
 			continue
 		}
-		done(AppendResult{Offset: b.off + int64(w.from), Record: b.buf[w.from:w.to:w.to]})
+		done(AppendResult{Offset: b.off + int64(w.from), Index: b.index, Record: b.buf[w.from:w.to:w.to]})
 	}
 }
 

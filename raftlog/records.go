@@ -28,6 +28,26 @@ func (l *Log) Scan(from int64, fn func(record []byte, offset int64) error) error
 // records calls fn for each record whose frame begins in [off, end), in log order; off is where a frame begins.
 func (l *Log) records(off, end int64, fn func(h *frameHeader, record []byte, offset int64) error) error {
 	var buf []byte
+	return l.frames(off, end, func(h *frameHeader, off int64) error {
+		if h.kind != uint8(raft.LogCommand) || h.length == 0 {
+			return nil
+		}
+		if cap(buf) < int(h.length) {
+			buf = make([]byte, h.length)
+		}
+		buf = buf[:h.length]
+		if _, err := l.readRaw(buf, off+frameHeaderBytes); err != nil {
+			return fmt.Errorf("record at offset %d: %w", off, err)
+		}
+		if crc32.Checksum(buf, castagnoli) != h.bodyCRC {
+			return fmt.Errorf("record at offset %d does not match its CRC: %w", off, ErrCorrupt)
+		}
+		return fn(h, buf, off+frameHeaderBytes)
+	})
+}
+
+// frames calls fn for each frame that begins in [off, end), pads among them, with its offset; off is where a frame begins.
+func (l *Log) frames(off, end int64, fn func(h *frameHeader, off int64) error) error {
 	w := headerWalk{read: l.readRaw}
 	for off < end {
 		if off = place(off, frameHeaderBytes, l.o.SegmentBytes); off >= end {
@@ -37,20 +57,8 @@ func (l *Log) records(off, end int64, fn func(h *frameHeader, record []byte, off
 		if err != nil {
 			return fmt.Errorf("frame at offset %d: %w", off, err)
 		}
-		if h.kind == uint8(raft.LogCommand) && h.length > 0 {
-			if cap(buf) < int(h.length) {
-				buf = make([]byte, h.length)
-			}
-			buf = buf[:h.length]
-			if _, err := l.readRaw(buf, off+frameHeaderBytes); err != nil {
-				return fmt.Errorf("record at offset %d: %w", off, err)
-			}
-			if crc32.Checksum(buf, castagnoli) != h.bodyCRC {
-				return fmt.Errorf("record at offset %d does not match its CRC: %w", off, ErrCorrupt)
-			}
-			if err := fn(&h, buf, off+frameHeaderBytes); err != nil {
-				return err
-			}
+		if err := fn(&h, off); err != nil {
+			return err
 		}
 		off += h.size()
 	}

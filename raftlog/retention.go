@@ -1,7 +1,7 @@
 package raftlog
 
-// unlinkBelow removes the segments that lie wholly below the state machine's floor and the newest snapshot, lowest first, so that
-// a crash leaves no gap. The active segment stays.
+// unlinkBelow removes the segments that lie wholly below the state machine's floor, the newest snapshot and every lease, lowest
+// first, so that a crash leaves no gap. The active segment stays.
 func (l *Log) unlinkBelow() error {
 	m, ok := l.snapshots.newest()
 	if !ok {
@@ -14,6 +14,7 @@ func (l *Log) unlinkBelow() error {
 		return err
 	}
 	l.w.mu.Lock()
+	below = l.leases.limit(below)
 	segs := *l.segs.Load()
 	n := 0
 	for n < len(segs)-1 && segs[n].limit() <= below && segs[n].mark.sealed {

@@ -244,12 +244,17 @@ func (c *captured) Persist(sink raft.SnapshotSink) error {
 
 func (c *captured) Release() { c.state.Release() }
 
-// runSnapshots takes a snapshot when enough has been applied since the last one, or on request.
+// runSnapshots takes a snapshot when enough has been applied since the last one, or on request, and unlinks what a lease held back.
 func (l *Log) runSnapshots() {
 	for {
 		select {
 		case <-l.stop:
 			return
+		case <-l.unlinkWanted:
+			if err := l.unlinkBelow(); err != nil && l.poisoned() == nil {
+				l.log.Error("segments not unlinked", "error", err)
+			}
+			continue
 		case <-l.snapshotWanted:
 		}
 		if err := l.Snapshot(); err != nil && !errors.Is(err, raft.ErrRaftShutdown) {

@@ -10,6 +10,8 @@ type Status struct {
 	LeaderAddr   string
 	FirstIndex   uint64
 	LastIndex    uint64
+	LastTerm     uint64 // of the last entry; without one, of what the log follows
+	DurableIndex uint64 // last entry that is known to be fsynced
 	CommitIndex  uint64
 	AppliedIndex uint64
 }
@@ -18,6 +20,7 @@ type Status struct {
 func (l *Log) Status() Status {
 	var s Status
 	s.FirstIndex, s.LastIndex = l.index.bounds()
+	s.LastTerm, s.DurableIndex = l.index.lastTerm(), min(l.durable.Load(), s.LastIndex)
 	s.AppliedIndex = l.fsm.applied.Load()
 	if r := l.raft.Load(); r != nil {
 		addr, id := r.LeaderWithID()
@@ -25,6 +28,15 @@ func (l *Log) Status() Status {
 		s.LeaderID, s.LeaderAddr = string(id), string(addr)
 	}
 	return s
+}
+
+// EntryEnd returns where the frame of an entry ends; ok is false if the log does not hold it.
+func (l *Log) EntryEnd(index uint64) (end int64, ok bool) {
+	s, ok, err := l.index.find(index)
+	if err != nil || !ok {
+		return 0, false
+	}
+	return s.end, true
 }
 
 // CommittedOffset returns the end of the last entry that is known to be committed, 0 before Start.

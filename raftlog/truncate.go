@@ -46,6 +46,7 @@ func (l *Log) truncate(index uint64) error {
 	for keep > 0 && segs[keep-1].firstIndex >= index {
 		keep--
 	}
+	keep = max(keep, 1) // the first one stays, empty: it says what the log follows
 	at, err := l.cursorBefore(index, segs, keep)
 	if err != nil {
 		return err
@@ -53,7 +54,7 @@ func (l *Log) truncate(index uint64) error {
 	if err := l.quarantine(cutAt.off, l.end.Load()); err != nil {
 		return err
 	}
-	if err := l.index.truncate(index); err != nil { // while it can still read what stays
+	if err := l.index.truncate(index, at.term); err != nil { // while it can still read what stays
 		return err
 	}
 	l.cuts.Add(1)
@@ -68,7 +69,8 @@ func (l *Log) truncate(index uint64) error {
 	w.at, w.written, w.synced, w.filled = at, at.end, min(w.synced, at.end), at.end
 	l.sidecarBase, l.sidecarEnd = min(l.sidecarBase, at.end), 0
 	w.armedAt = min(w.armedAt, at.end)
-	for len(w.unsynced) > 0 && (keep == 0 || w.unsynced[len(w.unsynced)-1].base >= segs[keep-1].base) {
+	l.durable.Store(min(l.durable.Load(), at.index))
+	for len(w.unsynced) > 0 && w.unsynced[len(w.unsynced)-1].base >= segs[keep-1].base {
 		w.unsynced = w.unsynced[:len(w.unsynced)-1]
 	}
 	l.log.Warn("log suffix truncated", "from_index", index, "from_offset", cutAt.off, "end", at.end)
@@ -77,6 +79,9 @@ func (l *Log) truncate(index uint64) error {
 
 // cursorBefore returns the cursor that the frame of index follows; keep is how many of segs begin below index.
 func (l *Log) cursorBefore(index uint64, segs []*segment, keep int) (cursor, error) {
+	if h := &segs[0].segmentHead; h.firstIndex == index {
+		return cursor{end: h.base, index: index - 1, term: h.prevTerm, chain: h.prevChain}, nil
+	}
 	if keep < len(segs) && segs[keep].firstIndex == index {
 		h := &segs[keep].segmentHead
 		return cursor{end: h.prevEnd, index: index - 1, term: h.prevTerm, chain: h.prevChain}, nil
@@ -92,21 +97,16 @@ func (l *Log) cursorBefore(index uint64, segs []*segment, keep int) (cursor, err
 	return cursor{end: s.end, index: h.index, term: h.term, chain: h.chain}, nil
 }
 
-// cutFiles removes the segments from keep on, last first, and shortens the one before them to end at end. A mark goes down before the
+// cutFiles removes the segments from keep on, which is at least 1, last first, and shortens the one before them to end at end. A mark goes down before the
 // bytes it speaks of, or the successor it promises, so that a crash in between does not look like a loss.
 func (l *Log) cutFiles(segs []*segment, keep int, end int64) error {
 	for i := len(segs) - 1; i >= keep; i-- {
-		if i > 0 {
-			if err := l.lowerMark(segs[i-1], segs[i-1].mark.synced); err != nil {
-				return err
-			}
+		if err := l.lowerMark(segs[i-1], segs[i-1].mark.synced); err != nil {
+			return err
 		}
 		if err := l.removeSegment(segs[i]); err != nil {
 			return err
 		}
-	}
-	if keep == 0 {
-		return nil
 	}
 	if err := l.lowerMark(segs[keep-1], end); err != nil {
 		return err

@@ -57,7 +57,7 @@ func (l *Log) storeLogs(logs []*raft.Log) error {
 		return l.storageFailed(err)
 	}
 	l.end.Store(w.at.end)
-	l.index.publish(w.at.index)
+	l.index.publish(w.at.index, w.at.term)
 	l.stats.entries.Add(uint64(len(logs)))
 	l.stats.bytes.Add(uint64(w.at.end - from))
 	if !w.armed && (w.flush == AsyncFlush || w.at.end-w.armedAt >= sidecarEvery) {
@@ -249,7 +249,7 @@ func (l *Log) syncLocked() error {
 	if err := l.syncSegment(seg); err != nil {
 		return err
 	}
-	return l.markSynced(seg, w.at.end)
+	return l.markSynced(seg, w.at.end, w.at.index)
 }
 
 func (l *Log) syncSegment(seg *segment) error {
@@ -265,8 +265,9 @@ func (l *Log) syncSegment(seg *segment) error {
 
 // markSynced notes that the segment is durable below end. The note itself becomes durable with the next sync of the file; after a
 // crash of the process alone it is exact.
-func (l *Log) markSynced(seg *segment, end int64) error {
+func (l *Log) markSynced(seg *segment, end int64, index uint64) error {
 	l.w.synced = max(l.w.synced, end)
+	l.durable.Store(max(l.durable.Load(), index))
 	if end <= seg.mark.synced {
 		return nil
 	}
@@ -278,6 +279,7 @@ func (l *Log) markSealed(seg *segment) error {
 	for _, s := range *l.segs.Load() {
 		if s.base == seg.limit() {
 			end = s.prevEnd
+			l.durable.Store(max(l.durable.Load(), s.firstIndex-1))
 		}
 	}
 	l.w.synced = max(l.w.synced, end)
