@@ -1,18 +1,27 @@
 package raftlog
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/hashicorp/raft"
+)
 
 // closeFiles closes everything that is open; what is nil is not.
 func (l *Log) closeFiles() error {
-	var errs []error
-	for _, seg := range *l.segs.Load() {
-		errs = append(errs, seg.close())
-	}
+	errs := []error{l.closeSegments()}
 	if l.stable != nil {
 		errs = append(errs, l.stable.Close())
 	}
 	if l.lock != nil {
 		errs = append(errs, l.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Log) closeSegments() error {
+	var errs []error
+	for _, seg := range *l.segs.Load() {
+		errs = append(errs, seg.close())
 	}
 	return errors.Join(errs...)
 }
@@ -28,7 +37,14 @@ func (l *Log) Close() error {
 	l.closed = true
 	l.queue.close()
 	if l.halt != nil {
-		if err := l.halt().Error(); err != nil {
+		stopped := l.halt()
+		// Raft waits for its requests to other replicas, and one that hangs can take its whole time-out.
+		if c, ok := l.trans.(raft.WithClose); ok {
+			if err := c.Close(); err != nil {
+				l.log.Warn("transport shutdown", "error", err)
+			}
+		}
+		if err := stopped.Error(); err != nil {
 			l.log.Warn("raft shutdown", "error", err)
 		}
 	}
@@ -47,6 +63,9 @@ func (l *Log) Close() error {
 func (l *Log) closeClean() error {
 	if err := l.flushBehind(); err != nil {
 		return err
+	}
+	if l.filling {
+		return nil
 	}
 	l.w.mu.Lock()
 	seg, at := l.segment(), l.w.at

@@ -35,9 +35,6 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []interface{} {
 		if e.Type == raft.LogCommand && len(e.Data) > 0 {
 			l.sm.Apply(e.Data, s.off+frameHeaderBytes)
 		}
-		if e.Type == raft.LogConfiguration {
-			l.queue.setAlone(voters(raft.DecodeConfiguration(e.Data)) == 1)
-		}
 		f.end = s.end
 		f.applied.Store(e.Index)
 	}

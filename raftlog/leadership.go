@@ -23,7 +23,6 @@ func (l *Log) runLeadership(changes <-chan bool) {
 			l.announce(false)
 		case leading := <-changes:
 			if leading && l.poisoned() == nil {
-				l.queue.setAlone(l.soleVoter())
 				l.queue.setLeading(true)
 			} else {
 				l.queue.setLeading(false)
@@ -49,12 +48,6 @@ func (l *Log) announce(leading bool) {
 		default:
 		}
 	}
-}
-
-// soleVoter reports whether this replica alone decides what is committed.
-func (l *Log) soleVoter() bool {
-	f := l.raft.Load().GetConfiguration()
-	return f.Error() == nil && voters(f.Configuration()) == 1
 }
 
 func voters(c raft.Configuration) int {

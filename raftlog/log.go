@@ -49,6 +49,10 @@ type Log struct {
 	sm   StateMachine // set by Start before Raft runs
 	raft atomic.Pointer[raft.Raft]
 
+	trans        raft.Transport // set with raft
+	snapshotting sync.Mutex     // one Snapshot at a time
+	settled      atomic.Int64   // offset of the newest snapshot that Raft knows of
+
 	halt func() raft.Future // shuts Raft down; the first call's future is what counts
 
 	poison   atomic.Pointer[Fault]
@@ -64,6 +68,7 @@ type Log struct {
 	tasks   sync.WaitGroup
 	life    sync.Mutex // Start against Close
 	started bool
+	filling bool // this directory has no log yet: see Seeder
 	closed  bool
 	closing error // what the first Close returned
 }
@@ -74,6 +79,17 @@ func Open(dir string, o Options) (*Log, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
+	l := newLog(dir, o)
+	if err := l.open(); err != nil {
+		return nil, fmt.Errorf("raftlog: open %s: %w", dir, errors.Join(refusal(err), l.closeFiles()))
+	}
+	l.tasks.Go(l.runWatchdog)
+	l.tasks.Go(l.runFlusher)
+	return l, nil
+}
+
+// newLog returns a Log that is not open yet; o is complete.
+func newLog(dir string, o Options) *Log {
 	l := &Log{
 		o: o, fs: o.FS, dir: dir, log: o.Logger, bootID: o.BootID(),
 		tail:           newTailCache(o.TailCacheBytes),
@@ -91,12 +107,7 @@ func Open(dir string, o Options) (*Log, error) {
 	l.index.read, l.index.load = l.readRaw, l.loadPoints
 	l.w.flush = o.Flush
 	l.segs.Store(&[]*segment{})
-	if err := l.open(); err != nil {
-		return nil, fmt.Errorf("raftlog: open %s: %w", dir, errors.Join(refusal(err), l.closeFiles()))
-	}
-	l.tasks.Go(l.runWatchdog)
-	l.tasks.Go(l.runFlusher)
-	return l, nil
+	return l
 }
 
 // Identity returns who this directory is.

@@ -25,10 +25,23 @@ func (s logStore) LastIndex() (uint64, error) {
 	return last, nil
 }
 
-func (s logStore) GetLog(index uint64, out *raft.Log) error { return s.l.getLog(index, out) }
-func (s logStore) StoreLog(log *raft.Log) error             { return s.l.storeLogs([]*raft.Log{log}) }
-func (s logStore) StoreLogs(logs []*raft.Log) error         { return s.l.storeLogs(logs) }
-func (s logStore) DeleteRange(first, last uint64) error     { return s.l.deleteRange(first, last) }
+// GetLog knows the term of the entry that the log follows too: Raft compares it with what another replica has there, to find out
+// from where on their logs differ. That entry is never sent to anybody: it is covered by the newest snapshot that Raft knows of, so
+// it would only be asked for in the same breath with the one before it, which is not there.
+func (s logStore) GetLog(index uint64, out *raft.Log) error {
+	err := s.l.getLog(index, out)
+	if errors.Is(err, raft.ErrLogNotFound) && index > 1 {
+		if segs := *s.l.segs.Load(); len(segs) > 0 && segs[0].firstIndex == index+1 {
+			*out = raft.Log{Index: index, Term: segs[0].prevTerm, Type: raft.LogNoop}
+			return nil
+		}
+	}
+	return err
+}
+
+func (s logStore) StoreLog(log *raft.Log) error         { return s.l.storeLogs([]*raft.Log{log}) }
+func (s logStore) StoreLogs(logs []*raft.Log) error     { return s.l.storeLogs(logs) }
+func (s logStore) DeleteRange(first, last uint64) error { return s.l.deleteRange(first, last) }
 
 // getLog reads one entry into memory of its own and verifies it. A bad one is fatal: Raft would panic or leave a gap.
 func (l *Log) getLog(index uint64, out *raft.Log) error {

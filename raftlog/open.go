@@ -21,58 +21,89 @@ type Recovery struct {
 }
 
 // open recovers everything in the directory.
-func (l *Log) open() (err error) {
-	if err := makeDir(l.fs, l.dir); err != nil {
+func (l *Log) open() error {
+	names, err := l.enter()
+	if err != nil {
 		return err
+	}
+	if _, filling, err := loadFill(l.fs, l.dir); err != nil || filling {
+		return errors.Join(err, l.openFilling())
+	}
+	return l.recover(survey(names))
+}
+
+// enter makes the directory this process's own and lists it.
+func (l *Log) enter() (names []string, err error) {
+	if err := makeDir(l.fs, l.dir); err != nil {
+		return nil, err
 	}
 	if locker, ok := l.fs.(Locker); ok {
 		if l.lock, err = locker.Lock(filepath.Join(l.dir, lockFile)); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return l.recover()
+	return l.fs.List(l.dir)
 }
 
-// recover reads first and writes only when nothing is left to refuse.
-func (l *Log) recover() error {
-	names, err := l.fs.List(l.dir)
-	if err != nil {
-		return err
-	}
-	var bases []int64
-	var firstVote, secondVote, hasManifest bool
+// surveyed is what the names in a directory tell.
+type surveyed struct {
+	names                              []string
+	bases                              []int64 // of segments
+	firstVote, secondVote, hasManifest bool
+}
+
+func survey(names []string) surveyed {
+	in := surveyed{names: names}
 	for _, name := range names {
 		if base, ok := parseSegmentName(name); ok {
-			bases = append(bases, base)
+			in.bases = append(in.bases, base)
 		}
-		firstVote = firstVote || name == voteBolt || name == votePrimary
-		secondVote = secondVote || name == voteFile
-		hasManifest = hasManifest || strings.HasSuffix(name, manifestSuffix)
+		in.firstVote = in.firstVote || name == voteBolt || name == votePrimary
+		in.secondVote = in.secondVote || name == voteFile
+		in.hasManifest = in.hasManifest || strings.HasSuffix(name, manifestSuffix)
 	}
-	node, fresh, err := loadNode(l.fs, l.dir, l.o.ClusterID, len(bases) > 0, firstVote || secondVote || hasManifest)
+	return in
+}
+
+// identify finds out who the directory is; a fresh one gets an identity. filling says that it may lack its log.
+func (l *Log) identify(in surveyed, filling bool) (fresh bool, err error) {
+	hasLog := len(in.bases) > 0
+	node, fresh, err := loadNode(l.fs, l.dir, l.o.ClusterID, hasLog || filling, in.firstVote || in.secondVote || in.hasManifest)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if len(bases) > 0 && (!firstVote || !secondVote) { // Bootstrap writes a term before it writes a log
-		return stableCorrupt(errors.New("a copy of the vote record is gone"))
+	if hasLog && (!in.firstVote || !in.secondVote) { // Bootstrap writes a term before it writes a log
+		return false, stableCorrupt(errors.New("a copy of the vote record is gone"))
 	}
 	l.node = node
 	if l.nodeID, err = parseUUID(node.Incarnation); err != nil {
-		return err
+		return false, err
 	}
 	if fresh {
-		if err := saveNode(l.fs, l.dir, l.node); err != nil {
-			return err
-		}
+		err = saveNode(l.fs, l.dir, l.node)
+	}
+	return fresh, err
+}
+
+// mayHaveLost says whether a log that the run before left may lack bytes of its end.
+func mayHaveLost(run runState, sameBoot bool) bool {
+	return run.MayHaveLost || !sameBoot && !run.Clean && run.Flush != SyncFlush.String()
+}
+
+// recover reads first and writes only when nothing is left to refuse.
+func (l *Log) recover(in surveyed) error {
+	fresh, err := l.identify(in, false)
+	if err != nil {
+		return err
 	}
 	run := loadRun(l.fs, l.dir)
 	sameBoot := l.bootID != "" && l.bootID == run.BootID
-	r, err := recoverSegments(l.fs, l.dir, bases, &l.o, l.nodeID, run, sameBoot)
+	r, err := recoverSegments(l.fs, l.dir, in.bases, &l.o, l.nodeID, run, sameBoot)
 	if err != nil {
 		return err
 	}
 	l.segs.Store(&r.all)
-	manifests, bad := loadManifests(l.fs, l.dir, names)
+	manifests, bad := loadManifests(l.fs, l.dir, in.names)
 	for _, err := range bad {
 		l.log.Error("snapshot manifest is bad and not used", "error", err)
 	}
@@ -81,9 +112,8 @@ func (l *Log) recover() error {
 		return err
 	}
 	l.found = Recovery{Fresh: fresh, CleanStop: run.Clean, BootChanged: !fresh && !sameBoot}
-	l.found.MayHaveLost = run.MayHaveLost ||
-		l.found.BootChanged && !run.Clean && run.Flush != SyncFlush.String() && len(r.all) > 0
-	return l.adopt(r, names)
+	l.found.MayHaveLost = run.MayHaveLost || !fresh && len(r.all) > 0 && mayHaveLost(run, sameBoot)
+	return l.adopt(r, in.names)
 }
 
 // adopt makes the recovered log the present one, cutting a torn tail and marking the directory as in use.

@@ -50,7 +50,8 @@ type queue struct {
 	closed  bool
 	paused  bool     // nothing is proposed
 	yielded bool     // the caller that opened the first batch lets others run before it proposes
-	alone   bool     // this replica is its group's only voter: appended is committed
+	alone   bool     // there is one voter in the last configuration in the log, so on a leader appended is committed
+	aloneAt uint64   // index of that configuration
 	waiting []*batch // not proposed, in order
 	flight  []*batch // proposed, in order
 	storing int      // of flight, those that StoreLogs has not returned for
@@ -284,11 +285,22 @@ func (q *queue) resume() {
 	q.propose()
 }
 
-// setAlone says whether this replica is the only voter.
-func (q *queue) setAlone(alone bool) {
+// setAlone says whether the last configuration in the log, that of entry index, has one voter. It counts from the moment it is in
+// the log, as it does for Raft.
+func (q *queue) setAlone(alone bool, index uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.alone = alone
+	q.alone, q.aloneAt = alone, index
+	if !alone {
+		notify(q.l.appendedWanted) // for what is in the log and was to be answered with the commit
+	}
+}
+
+// configurationAt returns the index of the last configuration in the log.
+func (q *queue) configurationAt() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.aloneAt
 }
 
 // setLeading opens or closes the queue for proposals.

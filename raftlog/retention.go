@@ -3,11 +3,7 @@ package raftlog
 // unlinkBelow removes the segments that lie wholly below the state machine's floor, the newest snapshot and every lease, lowest
 // first, so that a crash leaves no gap. The active segment stays.
 func (l *Log) unlinkBelow() error {
-	m, ok := l.snapshots.newest()
-	if !ok {
-		return nil
-	}
-	below := min(l.sm.Floor(), m.Offset)
+	below := min(l.sm.Floor(), l.settled.Load())
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
 	if err := l.poisoned(); err != nil {

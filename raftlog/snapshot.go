@@ -2,10 +2,8 @@ package raftlog
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"path/filepath"
 	"slices"
@@ -34,26 +32,11 @@ const (
 
 var errInstallRefused = errors.New("raftlog: a running replica does not install snapshots; it is to be filled again")
 
-// encode returns the JSON text followed by a line with its CRC32C.
-func (m *manifest) encode() ([]byte, error) {
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return nil, err
-	}
-	b = append(b, '\n')
-	return fmt.Appendf(b, "crc32c %08x\n", crc32.Checksum(b, castagnoli)), nil
-}
+func (m *manifest) encode() ([]byte, error) { return encodeChecked(m) }
 
 func decodeManifest(b []byte) (manifest, error) {
 	var m manifest
-	i := bytes.LastIndex(b, []byte("crc32c "))
-	if i < 0 {
-		return m, errors.New("snapshot manifest has no CRC")
-	}
-	if got, want := string(b[i:]), fmt.Sprintf("crc32c %08x\n", crc32.Checksum(b[:i], castagnoli)); got != want {
-		return m, fmt.Errorf("snapshot manifest has %q, computed %q", got, want)
-	}
-	if err := json.Unmarshal(b[:i], &m); err != nil {
+	if err := decodeChecked(b, &m); err != nil {
 		return m, fmt.Errorf("snapshot manifest: %w", err)
 	}
 	if m.Version != manifestVersion {
@@ -269,6 +252,8 @@ func (l *Log) Snapshot() error {
 	if r == nil {
 		return ErrClosed
 	}
+	l.snapshotting.Lock()
+	defer l.snapshotting.Unlock()
 	err := r.Snapshot().Error()
 	switch {
 	case errors.Is(err, raft.ErrNothingNewToSnapshot):
@@ -277,5 +262,8 @@ func (l *Log) Snapshot() error {
 		return fmt.Errorf("raftlog: take snapshot: %w", err)
 	}
 	l.stats.snapshots.Add(1)
+	if m, ok := l.snapshots.newest(); ok {
+		l.settled.Store(m.Offset)
+	}
 	return l.unlinkBelow()
 }

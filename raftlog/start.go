@@ -25,6 +25,9 @@ type Timings struct {
 
 // HasState reports whether this directory has ever been part of a group.
 func (l *Log) HasState() (bool, error) {
+	if l.filling {
+		return false, nil
+	}
 	_, last := l.index.bounds()
 	_, snapshot := l.snapshots.newest()
 	voted, err := l.stable.GetUint64(keyVoteTerm)
@@ -39,8 +42,11 @@ func (l *Log) HasState() (bool, error) {
 func (l *Log) Bootstrap(servers []raft.Server) error {
 	l.life.Lock()
 	defer l.life.Unlock()
-	if l.started || l.closed {
+	switch {
+	case l.started || l.closed:
 		return ErrClosed
+	case l.filling:
+		return ErrFilling
 	}
 	if has, err := l.HasState(); err != nil || has {
 		return errors.Join(errors.New("raftlog: bootstrap: the directory has state"), err)
@@ -73,8 +79,11 @@ func (l *Log) Bootstrap(servers []raft.Server) error {
 func (l *Log) Start(sm StateMachine, m Member) error {
 	l.life.Lock()
 	defer l.life.Unlock()
-	if l.started || l.closed {
+	switch {
+	case l.started || l.closed:
 		return ErrClosed
+	case l.filling:
+		return ErrFilling
 	}
 	if err := l.poisoned(); err != nil {
 		return err
@@ -89,7 +98,7 @@ func (l *Log) Start(sm StateMachine, m Member) error {
 func (l *Log) attach(sm StateMachine) error {
 	l.sm = sm
 	applied := sm.AppliedOffset()
-	first, last := l.index.bounds()
+	first, last := l.index.span()
 	// Raft applies what follows the newest snapshot; one that the state has not reached would leave a gap.
 	list := l.snapshots.forgetAhead(applied)
 	switch {
@@ -101,6 +110,7 @@ func (l *Log) attach(sm StateMachine) error {
 	if len(list) > 0 {
 		l.fsm.snapAt, l.fsm.end = list[0].Offset, list[0].Offset
 		l.fsm.applied.Store(list[0].Index)
+		l.settled.Store(list[0].Offset)
 	}
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
@@ -114,7 +124,12 @@ func (l *Log) startRaft(m Member) error {
 		trans = soloTransport{addr: raft.ServerAddress(m.Address)}
 	}
 	var kick *kickTransport
-	if l.soleVoterIs(m.ServerID) {
+	conf, index, err := l.lastConfiguration()
+	if err != nil {
+		return fmt.Errorf("raftlog: start: the configuration: %w", refusal(err))
+	}
+	l.queue.setAlone(voters(conf) == 1, index)
+	if soleVoterIs(conf, m.ServerID) {
 		if l.found.MayHaveLost {
 			l.log.Warn("the machine has restarted and the last run did not stop in order: what was appended in its last moments may be lost",
 				"window", l.o.FlushInterval, "end", l.EndOffset())
@@ -133,7 +148,7 @@ func (l *Log) startRaft(m Member) error {
 		}
 		return fmt.Errorf("raftlog: start raft: %w", err)
 	}
-	l.started = true
+	l.started, l.trans = true, trans
 	l.raft.Store(r)
 	l.halt = sync.OnceValue(func() raft.Future { return r.Shutdown() })
 	l.tasks.Go(func() { l.runLeadership(changes) })
@@ -144,10 +159,10 @@ func (l *Log) startRaft(m Member) error {
 	return nil
 }
 
-// soleVoterIs reports whether id is the only server of the group.
-func (l *Log) soleVoterIs(id string) bool {
-	conf, err := l.Configuration()
-	return err == nil && len(conf.Servers) == 1 && string(conf.Servers[0].ID) == id && conf.Servers[0].Suffrage == raft.Voter
+// soleVoterIs reports whether id alone elects and commits; there may be learners.
+func soleVoterIs(conf raft.Configuration, id string) bool {
+	s, ok := serverOf(conf, id)
+	return ok && s.Suffrage == raft.Voter && voters(conf) == 1
 }
 
 // Configuration returns the group's last configuration in the log or in the newest snapshot; it is empty before the group is
@@ -157,22 +172,8 @@ func (l *Log) Configuration() (raft.Configuration, error) {
 		f := r.GetConfiguration()
 		return f.Configuration(), f.Error()
 	}
-	var conf raft.Configuration
-	from, last := l.index.bounds()
-	if m, ok := l.snapshots.newest(); ok {
-		conf = raft.DecodeConfiguration(m.Configuration)
-		from = m.Index + 1
-	}
-	var e raft.Log
-	for i := max(from, 1); i <= last; i++ {
-		if err := l.getLog(i, &e); err != nil {
-			return conf, err
-		}
-		if e.Type == raft.LogConfiguration {
-			conf = raft.DecodeConfiguration(e.Data)
-		}
-	}
-	return conf, nil
+	conf, _, err := l.lastConfiguration()
+	return conf, err
 }
 
 func (l *Log) raftConfig(m Member, changes chan<- bool) *raft.Config {

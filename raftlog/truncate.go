@@ -31,6 +31,13 @@ func (l *Log) deleteRange(first, last uint64) error {
 			return l.storageFailed(err)
 		}
 	}
+	if l.queue.configurationAt() >= first {
+		conf, index, err := l.lastConfiguration()
+		if err != nil {
+			return l.storageFailed(err)
+		}
+		l.queue.setAlone(voters(conf) == 1, index)
+	}
 	return nil
 }
 

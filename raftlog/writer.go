@@ -64,6 +64,13 @@ func (l *Log) storeLogs(logs []*raft.Log) error {
 		w.armed, w.armedAt = true, w.at.end
 		notify(l.flushWanted)
 	}
+	for _, e := range logs {
+		if e.Type == raft.LogConfiguration {
+			if conf, err := decodeConfiguration(e.Data); err == nil { // else Raft will say so
+				l.queue.setAlone(voters(conf) == 1, e.Index)
+			}
+		}
+	}
 	l.queue.stored(logs, spots)
 	return nil
 }
