@@ -17,19 +17,20 @@ import (
 )
 
 func (p *Processors) registerAdmin(mux *remoting.Mux, class *remoting.Class) {
-	p.handleLeading(mux, protocol.UpdateAndCreateTopic, class, handle(p, p.putTopic))
-	p.handleLeading(mux, protocol.DeleteTopicInBroker, class, handle(p, p.deleteTopic))
-	p.handleLeading(mux, protocol.GetAllTopicConfig, class, handle(p, p.allTopics))
-	p.handleLeading(mux, protocol.GetTopicConfig, class, handle(p, p.topicConfig))
-	mux.Handle(protocol.GetSystemTopicListFromBroker, class, handle(p, p.systemTopics))
-	p.handleLeading(mux, protocol.UpdateAndCreateSubscriptiongroup, class, handle(p, p.putGroup))
-	p.handleLeading(mux, protocol.DeleteSubscriptiongroup, class, handle(p, p.deleteGroup))
-	p.handleLeading(mux, protocol.GetAllSubscriptiongroupConfig, class, handle(p, p.allGroups))
-	p.handleLeading(mux, protocol.GetSubscriptiongroupConfig, class, handle(p, p.groupConfig))
-	mux.Handle(protocol.GetBrokerConfig, class, handle(p, p.brokerConfig))
-	mux.Handle(protocol.GetBrokerRuntimeInfo, class, handle(p, p.runtimeInfo))
-	mux.Handle(protocol.ViewBrokerStatsData, class, handle(p, p.statsData))
-	p.handleLeading(mux, protocol.InvokeBrokerToResetOffset, class, handle(p, p.resetOffset))
+	everywhere, changes, queries := everywhere{p, mux}, p.changes(mux), p.queries(mux)
+	changes.handle(protocol.UpdateAndCreateTopic, class, handle(p, p.putTopic))
+	changes.handle(protocol.DeleteTopicInBroker, class, handle(p, p.deleteTopic))
+	queries.handle(protocol.GetAllTopicConfig, class, handle(p, p.allTopics))
+	queries.handle(protocol.GetTopicConfig, class, handle(p, p.topicConfig))
+	everywhere.handle(protocol.GetSystemTopicListFromBroker, class, handle(p, p.systemTopics))
+	changes.handle(protocol.UpdateAndCreateSubscriptiongroup, class, handle(p, p.putGroup))
+	changes.handle(protocol.DeleteSubscriptiongroup, class, handle(p, p.deleteGroup))
+	queries.handle(protocol.GetAllSubscriptiongroupConfig, class, handle(p, p.allGroups))
+	queries.handle(protocol.GetSubscriptiongroupConfig, class, handle(p, p.groupConfig))
+	everywhere.handle(protocol.GetBrokerConfig, class, handle(p, p.brokerConfig))
+	everywhere.handle(protocol.GetBrokerRuntimeInfo, class, handle(p, p.runtimeInfo))
+	everywhere.handle(protocol.ViewBrokerStatsData, class, handle(p, p.statsData))
+	changes.handle(protocol.InvokeBrokerToResetOffset, class, handle(p, p.resetOffset))
 }
 
 func (p *Processors) putTopic(ctx context.Context, _ *remoting.Request, h *protocol.CreateTopicRequestHeader) (answer, error) {

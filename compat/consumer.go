@@ -12,19 +12,21 @@ import (
 )
 
 func (p *Processors) registerConsumer(mux *remoting.Mux, class *remoting.Class) {
-	mux.Handle(protocol.HeartBeat, class, handle(p, p.heartbeat))
-	mux.Handle(protocol.UnregisterClient, class, handle(p, p.unregister))
-	mux.Handle(protocol.CheckClientConfig, class, handle(p, p.checkClientConfig))
-	p.handleLeading(mux, protocol.GetConsumerListByGroup, class, handle(p, p.consumerList))
-	p.handleLeading(mux, protocol.LockBatchMq, class, handle(p, p.lockQueues))
-	p.handleLeading(mux, protocol.UnlockBatchMq, class, handle(p, p.unlockQueues))
-	p.handleLeading(mux, protocol.QueryConsumerOffset, class, handle(p, p.queryOffset))
-	p.handleLeading(mux, protocol.UpdateConsumerOffset, class, handle(p, p.updateOffset))
-	p.handleLeading(mux, protocol.ConsumerSendMsgBack, class, p.sendBack)
-	p.handleLeading(mux, protocol.GetMaxOffset, class, handle(p, p.maxOffset))
-	p.handleLeading(mux, protocol.GetMinOffset, class, handle(p, p.minOffset))
-	p.handleLeading(mux, protocol.SearchOffsetByTimestamp, class, handle(p, p.searchOffset))
-	p.handleLeading(mux, protocol.GetEarliestMsgStoretime, class, handle(p, p.earliestStoreTime))
+	everywhere := everywhere{p, mux}
+	everywhere.handle(protocol.HeartBeat, class, handle(p, p.heartbeat))
+	everywhere.handle(protocol.UnregisterClient, class, handle(p, p.unregister))
+	everywhere.handle(protocol.CheckClientConfig, class, handle(p, p.checkClientConfig))
+	changes, repeatables, queries := p.changes(mux), p.repeatables(mux), p.queries(mux)
+	queries.handle(protocol.GetConsumerListByGroup, class, handle(p, p.consumerList))
+	repeatables.handle(protocol.LockBatchMq, class, handle(p, p.lockQueues))
+	changes.handle(protocol.UnlockBatchMq, class, handle(p, p.unlockQueues))
+	p.copied(mux, p.offsetCopy).handle(protocol.QueryConsumerOffset, class, handle(p, p.queryOffset))
+	repeatables.handle(protocol.UpdateConsumerOffset, class, handle(p, p.updateOffset))
+	changes.handle(protocol.ConsumerSendMsgBack, class, p.sendBack)
+	p.copied(mux, copyOf(p, p.maxOffset)).handle(protocol.GetMaxOffset, class, handle(p, p.maxOffset))
+	p.copied(mux, copyOf(p, p.minOffset)).handle(protocol.GetMinOffset, class, handle(p, p.minOffset))
+	p.copied(mux, copyOf(p, p.searchOffset)).handle(protocol.SearchOffsetByTimestamp, class, handle(p, p.searchOffset))
+	p.copied(mux, copyOf(p, p.earliestStoreTime)).handle(protocol.GetEarliestMsgStoretime, class, handle(p, p.earliestStoreTime))
 }
 
 // connectionKey marks connections whose end the client table is told of.
@@ -164,7 +166,7 @@ func (p *Processors) updateOffset(ctx context.Context, r *remoting.Request, h *p
 	if err := p.broker.CommitOffset(h.ConsumerGroup, store.QueueID{Topic: h.Topic, ID: h.QueueID}, h.CommitOffset); err != nil {
 		return answer{}, err
 	}
-	if r.Cmd.IsOneway() {
+	if answerless(r) {
 		return answer{}, nil
 	}
 	// Somebody waits for the answer, an admin tool most likely: give it when the offset is safe.
@@ -182,14 +184,14 @@ func (p *Processors) sendBack(r *remoting.Request) {
 		req.MaxReconsumeTimes = h.MaxReconsumeTimes
 	}
 	err := p.broker.SendBack(req, func(res broker.SendResult) {
-		resp := &protocol.Command{Code: protocol.Success}
 		if res.Err != nil {
-			resp = refusal(res.Err)
+			p.notSent(r, broker.AsRefusal(res.Err), res.Batched)
+			return
 		}
-		p.replyTo(r, resp, res.Batched)
+		p.replyTo(r, &protocol.Command{Code: protocol.Success}, res.Batched)
 	})
 	if err != nil {
-		r.Reply(refusal(err))
+		p.notSent(r, broker.AsRefusal(err), false)
 	}
 }
 

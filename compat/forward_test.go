@@ -1,9 +1,12 @@
 package compat
 
 import (
+	"bytes"
 	"context"
-	"errors"
+	"log/slog"
 	"net"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +20,15 @@ type election struct {
 	here   chan struct{} // closed when this replica leads
 	others chan string   // each look takes one, or the last again
 	last   atomic.Value
+	known  atomic.Pointer[LeaderView] // what view tells, if it is not nil
+}
+
+// view is the election's LeaderView: somebody leads, unless the test says otherwise.
+func (e *election) view() LeaderView {
+	if v := e.known.Load(); v != nil {
+		return *v
+	}
+	return LeaderView{Known: true}
 }
 
 func newElection(others ...string) *election {
@@ -64,15 +76,29 @@ func (e *election) LeaderAddrOrHere(ctx context.Context) (string, error) {
 	}
 }
 
-// forwarder serves one request that only the leader can answer, at the address it returns.
-func forwarder(t *testing.T, e *election, code int32) (p *Processors, addr string) {
+// forwarder serves one request code that only the leader can answer, a change unless said otherwise, at the address it
+// returns.
+func forwarder(t *testing.T, e *election, code int32, use ...func(*Processors, *remoting.Mux) routes) (p *Processors, addr string) {
 	t.Helper()
 	peers := remoting.NewClient(remoting.ClientOptions{})
-	p = New(Options{Leadership: e, Peers: peers})
+	p = New(Options{Leadership: e, Peers: peers, LeaderView: e.view})
 	mux := remoting.NewMux()
-	p.handleLeading(mux, code, &remoting.Class{Name: "test", Limit: 10, Mode: remoting.Inline}, func(r *remoting.Request) {
+	use = append(use, (*Processors).changes)
+	use[0](p, mux).handle(code, &remoting.Class{Name: "test", Limit: 10, Mode: remoting.Inline}, func(r *remoting.Request) {
 		r.Reply(&protocol.Command{Code: protocol.Success, Remark: "here"})
 	})
+	addr = listen(t, p, mux)
+	t.Cleanup(func() {
+		if err := peers.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p, addr
+}
+
+// listen serves a mux until the test ends.
+func listen(t *testing.T, p *Processors, mux *remoting.Mux) (addr string) {
+	t.Helper()
 	s, err := remoting.Listen(remoting.ServerOptions{Addrs: []string{"127.0.0.1:0"}, Mux: mux})
 	if err != nil {
 		t.Fatal(err)
@@ -81,11 +107,11 @@ func forwarder(t *testing.T, e *election, code int32) (p *Processors, addr strin
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		p.Close()
-		if err := errors.Join(s.Close(ctx), peers.Close()); err != nil {
+		if err := s.Close(ctx); err != nil {
 			t.Error(err)
 		}
 	})
-	return p, s.Addrs()[0].String()
+	return s.Addrs()[0].String()
 }
 
 func callAt(t *testing.T, addr string, cmd *protocol.Command) *protocol.Command {
@@ -138,15 +164,11 @@ func TestForwardOutlivesTheLeader(t *testing.T) {
 	}
 }
 
-// A stop does not wait for pulls that another replica holds, and answers what comes later.
-func TestForwardEndsWithClose(t *testing.T) {
-	got := make(chan struct{})
+// stub serves one request code in place of a leader, at the address it returns.
+func stub(t *testing.T, code int32, h remoting.HandlerFunc) string {
+	t.Helper()
 	mux := remoting.NewMux()
-	mux.Handle(protocol.PullMessage, &remoting.Class{Name: "pull", Limit: 1, Mode: remoting.Spawn}, func(r *remoting.Request) {
-		close(got)
-		<-r.Conn.Done()
-		r.Done()
-	})
+	mux.Handle(code, &remoting.Class{Name: "stub", Limit: 10, Mode: remoting.Spawn}, h)
 	s, err := remoting.Listen(remoting.ServerOptions{Addrs: []string{"127.0.0.1:0"}, Mux: mux})
 	if err != nil {
 		t.Fatal(err)
@@ -156,10 +178,146 @@ func TestForwardEndsWithClose(t *testing.T) {
 		defer cancel()
 		_ = s.Close(ctx)
 	})
-	p, addr := forwarder(t, newElection(s.Addrs()[0].String()), protocol.PullMessage)
+	return s.Addrs()[0].String()
+}
+
+// hangUp is a leader that dies over a request.
+func hangUp(r *remoting.Request) {
+	r.Conn.Close()
+	r.Done()
+}
+
+func succeed(r *remoting.Request) { r.Reply(&protocol.Command{Code: protocol.Success}) }
+
+func pullFor(suspend time.Duration) *protocol.Command {
+	return protocol.NewRequest(protocol.PullMessage, &protocol.PullMessageRequestHeader{
+		ConsumerGroup: "g", Topic: "T", QueueOffset: 7, MaxMsgNums: 1, SysFlag: pullMaySuspend, SuspendTimeoutMillis: suspend.Milliseconds(),
+	})
+}
+
+// A leader that dies over a request is followed by another one: what may be asked again is asked there, a change that may
+// have been carried out is not.
+func TestForwardOutlivesTheLeaderOfARequest(t *testing.T) {
+	for name, c := range map[string]struct {
+		use  func(p *Processors, mux *remoting.Mux) routes
+		want int32
+	}{
+		"query":      {(*Processors).queries, protocol.Success},
+		"repeatable": {(*Processors).repeatables, protocol.Success},
+		"change":     {(*Processors).changes, protocol.ServiceNotAvailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const code = protocol.GetMaxOffset
+			_, addr := forwarder(t, newElection(stub(t, code, hangUp), stub(t, code, succeed)), code, c.use)
+			if resp := callAt(t, addr, protocol.NewRequest(code, nil)); resp.Code != c.want {
+				t.Fatalf("%d %s", resp.Code, resp.Remark)
+			}
+		})
+	}
+}
+
+// A pull whose leader dies waits at the next one for the rest of its time.
+func TestForwardedPullOutlivesItsLeader(t *testing.T) {
+	got := make(chan string, 1)
+	next := stub(t, protocol.PullMessage, func(r *remoting.Request) {
+		wait, _ := r.Cmd.Ext.Get("suspendTimeoutMillis")
+		got <- wait
+		succeed(r)
+	})
+	_, addr := forwarder(t, newElection(stub(t, protocol.PullMessage, hangUp), next), protocol.PullMessage, (*Processors).queries)
+	if resp := callAt(t, addr, pullFor(20*time.Second)); resp.Code != protocol.Success {
+		t.Fatalf("%d %s", resp.Code, resp.Remark)
+	}
+	if wait, err := strconv.Atoi(<-got); err != nil || wait <= 10_000 || wait >= 20_000 {
+		t.Errorf("waits %d ms at the next leader: %v", wait, err)
+	}
+}
+
+// A pull that finds no leader within its time ends as one that found no message: its client asks again, from the same
+// offset.
+func TestForwardedPullWithoutALeader(t *testing.T) {
+	_, addr := forwarder(t, newElection(), protocol.PullMessage, (*Processors).queries)
+	resp := callAt(t, addr, pullFor(100*time.Millisecond))
+	var h protocol.PullMessageResponseHeader
+	if err := h.Decode(resp.Ext); err != nil || resp.Code != protocol.PullNotFound || h.NextBeginOffset != 7 {
+		t.Fatalf("%d %s, next %d: %v", resp.Code, resp.Remark, h.NextBeginOffset, err)
+	}
+}
+
+// A replica that another one took for the leader says that it did nothing: the change may go elsewhere.
+func TestForwardedSendIsRefusedByAnOldLeader(t *testing.T) {
+	_, old := forwarder(t, newElection("127.0.0.1:1"), protocol.SendMessage)
+	_, addr := forwarder(t, newElection(old, stub(t, protocol.SendMessage, succeed)), protocol.SendMessage)
+	resp := callAt(t, addr, protocol.NewRequest(protocol.SendMessage, nil))
+	if _, internal := resp.Ext.Get(notDone); resp.Code != protocol.Success || internal {
+		t.Fatalf("%d %s %v", resp.Code, resp.Remark, resp.Ext)
+	}
+}
+
+// A request that nobody waits for is passed on like others: it outlives a leader that is gone.
+func TestForwardedOneway(t *testing.T) {
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close() //nolint:errcheck // only its address is wanted
+	got := make(chan bool, 1)
+	leader := stub(t, protocol.UpdateConsumerOffset, func(r *remoting.Request) {
+		got <- answerless(r)
+		succeed(r)
+	})
+	dies := stub(t, protocol.UpdateConsumerOffset, hangUp)
+	_, addr := forwarder(t, newElection(gone.Addr().String(), dies, leader), protocol.UpdateConsumerOffset, (*Processors).repeatables)
+	client := remoting.NewClient(remoting.ClientOptions{})
+	defer client.Close() //nolint:errcheck // it never fails
+	if err := client.Oneway(t.Context(), addr, protocol.NewRequest(protocol.UpdateConsumerOffset, nil)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case oneway := <-got:
+		if !oneway {
+			t.Error("the leader takes it for a request that somebody waits for")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("not within 10 s")
+	}
+}
+
+// A handler that panics when it answers a request which waited for this replica to lead costs one answer.
+func TestForwardOutlivesAPanic(t *testing.T) {
+	peers := remoting.NewClient(remoting.ClientOptions{})
+	defer peers.Close() //nolint:errcheck // it never fails
+	e := newElection()
+	var logged bytes.Buffer
+	p := New(Options{Leadership: e, Peers: peers, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	mux := remoting.NewMux()
+	p.changes(mux).handle(protocol.SendMessage, &remoting.Class{Name: "test", Limit: 10}, func(*remoting.Request) { panic("a bug") })
+	addr := listen(t, p, mux)
+	go func() {
+		for p.Forwarded() == 0 {
+			<-time.After(time.Millisecond)
+		}
+		close(e.here)
+	}()
+	resp := callAt(t, addr, protocol.NewRequest(protocol.SendMessage, nil))
+	p.Close()
+	if resp.Code != protocol.SystemError || !strings.Contains(logged.String(), "a bug") {
+		t.Errorf("%d %s, logged %q", resp.Code, resp.Remark, logged.String())
+	}
+}
+
+// A stop does not wait for pulls that another replica holds, and answers what comes later.
+func TestForwardEndsWithClose(t *testing.T) {
+	got := make(chan struct{})
+	leader := stub(t, protocol.PullMessage, func(r *remoting.Request) {
+		close(got)
+		<-r.Conn.Done()
+		r.Done()
+	})
+	p, addr := forwarder(t, newElection(leader), protocol.PullMessage)
 	go func() { <-got; p.Close() }()
 	for range 2 {
-		if resp := callAt(t, addr, protocol.NewRequest(protocol.PullMessage, nil)); resp.Code != protocol.ServiceNotAvailable {
+		if resp := callAt(t, addr, pullFor(time.Minute)); resp.Code != protocol.ServiceNotAvailable {
 			t.Fatalf("%d %s", resp.Code, resp.Remark)
 		}
 	}

@@ -4,6 +4,7 @@ package compat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -32,10 +33,29 @@ type Options struct {
 	// RuntimeInfo adds the process's own facts (log positions, disk, Raft) to the answer to GET_BROKER_RUNTIME_INFO.
 	RuntimeInfo func() map[string]string
 	// Leadership tells who leads; nil stands for a group of one replica. Peers carries what is passed on to the leader.
-	Leadership  Leadership
-	Peers       *remoting.Client
-	Logger      *slog.Logger
-	VersionDesc string // what runtime information calls the version
+	Leadership Leadership
+	Peers      *remoting.Client
+	// LeaderView tells whether anybody leads, without waiting. With nil a replica that does not lead takes it that another
+	// one does, or will soon: it waits for every leader as long as it may, and never stands in for one.
+	LeaderView func() LeaderView
+	// SlaveRead says that a replica which does not lead answers reads of messages and offsets from its copy
+	// (slaveReadEnable, which may change at any time); nil: never.
+	SlaveRead func() bool
+	// ActingMaster says that such a replica stands in for a leader which the group has not had for ten seconds
+	// (enableSlaveActingMaster); nil: never. ActingChanged, if not nil, is told when Acting has changed; it must not block.
+	ActingMaster  func() bool
+	ActingChanged func()
+	// Replication tells what this replica knows of the group's copies; nil: nothing.
+	Replication func() Replication
+	// Epochs lists the terms whose entries are in the log, oldest first; nil: not supported.
+	Epochs func() []Epoch
+	// ElectMaster hands the lead over to a replica, by its number; it is called on the leader only. nil: not supported.
+	ElectMaster func(ctx context.Context, number int) error
+	// UpdateConfig changes keys of the configuration, all or none, and tells which of them take effect at the next start
+	// only. An error that is a *broker.Refusal goes to the client as it is. nil: not supported.
+	UpdateConfig func(ctx context.Context, changes map[string]string) (restart []string, err error)
+	Logger       *slog.Logger
+	VersionDesc  string // what runtime information calls the version
 }
 
 // Property is one line of a configuration.
@@ -49,12 +69,20 @@ type Processors struct {
 	cancel context.CancelFunc
 
 	// replies gathers the answers to sends that one commit completes, so that each connection gets one write.
-	mu      sync.Mutex
-	replies *remoting.Batch
+	batching sync.Mutex
+	replies  *remoting.Batch
 
+	routes    map[int32]route // of requests that are the leader's; filled by Register
+	leader    leaderWatch
+	acting    atomic.Bool
+	led       atomic.Bool    // at the last look
 	passing   sync.Mutex     // no request starts on its way when ctx has ended
-	forwards  sync.WaitGroup // requests on their way to the leader
+	forwards  sync.WaitGroup // requests on their way to the leader, and watchLeader
 	forwarded atomic.Int64   // how many there were
+	leaving   departure
+
+	mu       sync.Mutex
+	attempts map[*attempt]struct{} // requests that a leader was asked to answer
 }
 
 // New returns the processors of a group; Close ends what they wait for.
@@ -62,8 +90,16 @@ func New(o Options) *Processors {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Processors{Options: o, broker: o.Broker, replies: remoting.NewBatch()}
+	p := &Processors{
+		Options: o, broker: o.Broker, replies: remoting.NewBatch(), routes: make(map[int32]route), attempts: make(map[*attempt]struct{}),
+		leader: leaderWatch{since: time.Now(), changed: make(chan struct{})},
+	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	if o.Leadership != nil && o.LeaderView != nil {
+		p.forwards.Go(func() { p.watchLeader(p.ctx) })
+	} else {
+		p.leader.view.Known = true
+	}
 	return p
 }
 
@@ -73,18 +109,24 @@ func (p *Processors) Close() {
 	p.cancel()
 	p.passing.Unlock()
 	p.forwards.Wait()
+	// A stop does not wait for messages that another replica may have some day.
+	for _, a := range p.takeAll(func(a *attempt) bool { return a.pull != nil }) {
+		a.r.Reply(unavailable(errStopping))
+	}
 }
+
+var errStopping = errors.New("this replica is stopping, nothing was stored")
 
 // FlushReplies writes the answers gathered so far; it is raftlog's CompletedBatch.
 func (p *Processors) FlushReplies() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.batching.Lock()
+	defer p.batching.Unlock()
 	p.replies.Flush()
 }
 
 func (p *Processors) replyBatched(r *remoting.Request, resp *protocol.Command) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.batching.Lock()
+	defer p.batching.Unlock()
 	p.replies.Reply(r, resp)
 }
 
@@ -103,13 +145,15 @@ const requestTimeout = 5 * time.Second
 // Register adds the handlers of every request that a broker answers.
 func (p *Processors) Register(mux *remoting.Mux) {
 	send := &remoting.Class{Name: "send", Limit: sendsMax, Mode: remoting.Inline}
-	p.handleLeading(mux, protocol.SendMessage, send, p.send)
-	p.handleLeading(mux, protocol.SendMessageV2, send, p.sendV2)
-	p.handleLeading(mux, protocol.SendBatchMessage, send, p.sendV2)
+	changes := p.changes(mux)
+	changes.handle(protocol.SendMessage, send, p.send)
+	changes.handle(protocol.SendMessageV2, send, p.sendV2)
+	changes.handle(protocol.SendBatchMessage, send, p.sendV2)
 
 	pull := &remoting.Class{Name: "pull", Limit: pullsMax, Mode: remoting.Spawn}
-	p.handleLeading(mux, protocol.PullMessage, pull, p.pull)
-	p.handleLeading(mux, protocol.LitePullMessage, pull, p.pull)
+	pulls := p.copied(mux, p.pullCopy)
+	pulls.handle(protocol.PullMessage, pull, p.pull)
+	pulls.handle(protocol.LitePullMessage, pull, p.pull)
 
 	consumer := &remoting.Class{Name: "client", Limit: clientsMax, Mode: remoting.Spawn}
 	p.registerConsumer(mux, consumer)
@@ -151,15 +195,19 @@ func handle[H any, D decoder[H]](p *Processors, f func(ctx context.Context, r *r
 		defer cancel()
 		a, err := f(ctx, r, h)
 		if err != nil {
-			r.Reply(refusal(err))
+			p.refuse(r, broker.AsRefusal(err))
 			return
 		}
-		resp := &protocol.Command{Code: a.code, Remark: a.remark, Body: a.body}
-		if a.header != nil {
-			resp.Ext = a.header.AppendFields(nil)
-		}
-		r.Reply(resp)
+		a.to(r)
 	}
+}
+
+func (a *answer) to(r *remoting.Request) {
+	resp := &protocol.Command{Code: a.code, Remark: a.remark, Body: a.body}
+	if a.header != nil {
+		resp.Ext = a.header.AppendFields(nil)
+	}
+	r.Reply(resp)
 }
 
 // badBody is the error of a body that does not decode.

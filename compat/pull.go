@@ -28,12 +28,27 @@ var pullBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); retu
 const pullBufferMax = 512 << 10
 
 func (p *Processors) pull(r *remoting.Request) {
+	if req, ok := pullRequest(r); ok {
+		p.answerPull(r, req, func(*broker.PullResult) bool { return true })
+	}
+}
+
+// suspendTime is how long a pull asks to wait for a message.
+func suspendTime(h *protocol.PullMessageRequestHeader) time.Duration {
+	if h.SysFlag&pullMaySuspend == 0 {
+		return 0
+	}
+	return time.Duration(min(max(h.SuspendTimeoutMillis, 0), suspendMax.Milliseconds())) * time.Millisecond
+}
+
+// pullRequest reads a pull; one that cannot be read is answered.
+func pullRequest(r *remoting.Request) (*broker.PullRequest, bool) {
 	var h protocol.PullMessageRequestHeader
 	if err := h.Decode(r.Cmd.Ext); err != nil {
 		r.Reply(&protocol.Command{Code: protocol.SystemError, Remark: err.Error()})
-		return
+		return nil, false
 	}
-	req := broker.PullRequest{
+	req := &broker.PullRequest{
 		Group: h.ConsumerGroup, Queue: store.QueueID{Topic: h.Topic, ID: h.QueueID}, Offset: h.QueueOffset, MessagesMax: int(h.MaxMsgNums),
 		CommitOffset: h.CommitOffset, HasCommit: h.SysFlag&pullHasCommit != 0, Lite: r.Cmd.Code == protocol.LitePullMessage,
 		HasExpression: h.SysFlag&pullHasExpression != 0, Expression: h.Subscription, ExpressionVer: h.SubVersion, Type: h.ExpressionType,
@@ -41,11 +56,16 @@ func (p *Processors) pull(r *remoting.Request) {
 	if h.HasMaxMsgBytes {
 		req.BytesMax = int(h.MaxMsgBytes)
 	}
-	if h.SysFlag&pullMaySuspend != 0 {
-		req.Suspend = time.Duration(min(max(h.SuspendTimeoutMillis, 0), suspendMax.Milliseconds())) * time.Millisecond
+	if wait := suspendTime(&h); wait > 0 {
+		req.Suspend = max(wait-time.Since(r.Received), time.Millisecond) // it may have waited for a leader before
 	}
+	return req, true
+}
+
+// answerPull has the broker answer a pull. accept may keep a result from the client, and has to answer it then.
+func (p *Processors) answerPull(r *remoting.Request, req *broker.PullRequest, accept func(*broker.PullResult) bool) {
 	var buf *[]byte
-	p.broker.Pull(&req, func() []byte {
+	p.broker.Pull(req, func() []byte {
 		if buf == nil {
 			buf = pullBuffers.Get().(*[]byte)
 		}
@@ -57,6 +77,12 @@ func (p *Processors) pull(r *remoting.Request) {
 			buf = nil
 		}
 	}, func(res broker.PullResult) {
+		if !accept(&res) {
+			if buf != nil {
+				releasePullBuffer(buf)
+			}
+			return
+		}
 		resp := pullAnswer(res)
 		if buf == nil {
 			r.Reply(resp)

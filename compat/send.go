@@ -76,7 +76,7 @@ func (p *Processors) sent(r *remoting.Request, res broker.SendResult) {
 // notSent answers a send that was refused; one that came as the lead went to another replica is passed on to that one.
 func (p *Processors) notSent(r *remoting.Request, err *broker.Refusal, batched bool) {
 	if err.Reason == broker.NotLeader && p.Leadership != nil {
-		p.passOn(r, nil)
+		p.passOnLater(r)
 		return
 	}
 	p.replyTo(r, refusal(err), batched)
