@@ -4,94 +4,195 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"path/filepath"
-	"strconv"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
 
-	"rmq/remoting"
+	"rmq/compat/admin"
 )
 
-const (
-	devClusterName = "DefaultCluster"
-	devLoopback    = "127.0.0.1"
-	devSource      = "rmq dev" // of the settings that differ from the defaults
-	// devPortStep keeps the ports of the groups of `rmq dev` apart: each takes its client port, that - 2 and that + 1.
-	devPortStep = 20
-	// devGroupsMax is how many names broker-a ... broker-z there are.
-	devGroupsMax = 26
-)
+const devUsage = `rmq dev [--nodes N] [--groups M] [--processes] [--data DIR] [--namesrv-port 9876] [--broker-port 10911]
+A name server and a cluster of N nodes, each with a replica of M broker groups, reachable from this machine only.
+Node j of group i, both from 0, answers clients at broker-port + 20 i + 100 j (and that - 2), other nodes at that + 1.
+One process runs everything; with --processes every node is a process, to be killed and started again:
+its pid stands in DATA/nodeJ/pid, its logs in DATA/nodeJ/log.`
 
-// runDev is `rmq dev`: a name server and one or more broker groups in this process, on the loopback interface.
+// runDev is `rmq dev`: a name server and a cluster of brokers on the loopback interface.
 func runDev(ctx context.Context, env environment, args []string) error {
+	var o devOptions
 	f := pflag.NewFlagSet("dev", pflag.ContinueOnError)
-	data := f.String("data", "rmq-data", "directory that keeps everything")
-	namesrvPort := f.Int("namesrv-port", 9876, "port of the name server")
-	brokerPort := f.Int("broker-port", 10911, "port of the first broker group; the next ones follow in steps of 20")
-	groups := f.Int("groups", 1, "number of broker groups")
-	verbose := f.BoolP("verbose", "v", false, "log to the error output")
-	if asked, err := parseFlags(f, env, "rmq dev [--data DIR] [--namesrv-port 9876] [--broker-port 10911] [--groups M]\nRuns everything in this process, reachable from this machine only.", args); asked || err != nil {
+	f.StringVar(&o.data, "data", devDefaults().data, "directory that keeps everything")
+	f.IntVar(&o.namesrvPort, "namesrv-port", devDefaults().namesrvPort, "port of the name server")
+	f.IntVar(&o.brokerPort, "broker-port", devDefaults().brokerPort, "port of the first broker; groups follow in steps of 20, nodes of 100")
+	f.IntVar(&o.nodes, "nodes", devDefaults().nodes, "number of nodes: replicas of each group")
+	f.IntVar(&o.groups, "groups", devDefaults().groups, "number of broker groups")
+	processes := f.Bool("processes", false, "run each node as a process of its own")
+	node := f.Int("node", -1, "run this node alone, in the foreground: to start one again that was killed")
+	attached := f.Bool("attached", false, "the standard input ends when the whole cluster stops")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "log to the error output")
+	if err := f.MarkHidden("attached"); err != nil { // what --processes starts its nodes with
 		return err
 	}
-	switch {
-	case f.NArg() > 0:
+	if asked, err := parseFlags(f, env, devUsage, args); asked || err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
 		return &exitError{exitUsage, fmt.Errorf("unexpected argument %q", f.Arg(0))}
-	case *groups < 1 || *groups > devGroupsMax:
-		return &exitError{exitUsage, fmt.Errorf("--groups must lie in 1..%d", devGroupsMax)}
-	case *namesrvPort < 1 || *namesrvPort > 65535 || *brokerPort < 3 || *brokerPort+devPortStep*(*groups-1) > 65535:
-		return &exitError{exitUsage, errors.New("a port is outside 1..65535 (the broker also takes its port - 2)")}
 	}
-	level := slog.LevelWarn
-	if *verbose {
-		level = slog.LevelInfo
+	if err := o.check(); err != nil {
+		return &exitError{exitUsage, err}
 	}
-	logger := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: level}))
-	began := time.Now()
-	nc, err := namesrvConfigOf(map[string]string{
-		"bindAddress": devLoopback, "listenPort": strconv.Itoa(*namesrvPort), "kvConfigPath": filepath.Join(*data, "namesrv", "kvConfig.json"),
-	}, devSource)
-	if err != nil {
+	if err := checkHeldShape(o); err != nil {
 		return err
 	}
-	names, err := startNameServer(nc, logger)
-	if err != nil {
-		return portHint(err, "--namesrv-port", *namesrvPort)
-	}
-	defer names.close()
-	client := remoting.NewClient(remoting.ClientOptions{Logger: logger})
-	defer client.Close()
-	set := groupSet{logger: logger}
-	defer set.close()
-	fmt.Fprintf(env.stdout, "rmq %s  development mode: no authentication, this machine only, data in %s\n", version, *data)
-	fmt.Fprintf(env.stdout, "  name server   %s:%d      NAMESRV_ADDR for your applications\n", devLoopback, *namesrvPort)
-	for i := range *groups {
-		c, err := devBrokerConfig(*data, i, *brokerPort+devPortStep*i, *namesrvPort, logger)
-		if err != nil {
-			return err
+	if *node >= 0 {
+		if *node >= o.nodes {
+			return &exitError{exitUsage, fmt.Errorf("--node %d: the nodes are 0 to %d; --nodes says how many there are", *node, o.nodes-1)}
 		}
-		g, err := startGroup(ctx, groupOptions{config: c, client: client, logger: logger, fatal: exitOnFault(logger)})
-		if err != nil {
-			return portHint(err, "--broker-port", c.ListenPort)
-		}
-		set.add(g)
-		fmt.Fprintf(env.stdout, "  %-13s %s     RocketMQ 4.x and 5.x remoting clients\n", c.BrokerName, g.addr)
+		return runDevNode(ctx, env, o, *node, *attached)
 	}
-	fmt.Fprintf(env.stdout, "ready in %d ms.  Next: rmq send -n %s:%d -t hello \"first message\"\n", time.Since(began).Milliseconds(), devLoopback, *namesrvPort)
-	<-ctx.Done()
-	fmt.Fprintln(env.stdout, "stopping")
-	return nil
+	return runDevCluster(ctx, env, o, *processes)
 }
 
-// devBrokerConfig depends on its arguments only: a developer's NAMESRV_ADDR and the like must not reach into the
-// development cluster.
-func devBrokerConfig(data string, i, port, namesrvPort int, logger *slog.Logger) (*BrokerConfig, error) {
-	return brokerConfigOf(map[string]string{
-		"brokerClusterName": devClusterName, "brokerName": "broker-" + string(rune('a'+i)), "brokerId": "0",
-		"bindAddress": devLoopback, "brokerIP1": devLoopback, "listenPort": strconv.Itoa(port),
-		"storePathRootDir": data, "namesrvAddr": devLoopback + ":" + strconv.Itoa(namesrvPort),
-	}, devSource, logger)
+// runDevCluster runs a name server and all nodes until ctx ends.
+func runDevCluster(ctx context.Context, env environment, o devOptions, processes bool) error {
+	var level slog.LevelVar
+	switch {
+	case o.verbose:
+	case processes:
+		level.Set(slog.LevelError) // what the name server notices of a node that ends is printed already
+	default:
+		level.Set(slog.LevelWarn)
+	}
+	logger := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: &level}))
+	began := time.Now()
+	if o.nodes > 1 || processes {
+		if err := checkPortsFree(o); err != nil {
+			return err
+		}
+	}
+	names, err := startDevNames(o, logger)
+	if err != nil {
+		return portHint(err, "--namesrv-port", o.namesrvPort)
+	}
+	defer names.close()
+	if err := recordShape(o); err != nil {
+		return err
+	}
+	out := &lineWriter{out: env.stdout}
+	out.printf("rmq %s  development mode: no authentication, this machine only, data in %s", version, o.data)
+	var nodes devNodes
+	if processes {
+		nodes, err = startDevProcesses(ctx, o, out)
+	} else {
+		nodes, err = startDevReplicas(ctx, o, logger)
+	}
+	if err != nil {
+		return err
+	}
+	cluster := admin.NewCluster([]string{o.namesrvAddr()}, clientTimeout)
+	defer cluster.Close()
+	leaders := awaitDevLeaders(ctx, cluster, o)
+	printDevAddresses(out, o, leaders)
+	nodes.describe(out, leaders)
+	if o.nodes > 1 && o.nodes%2 == 0 {
+		out.printf("%d nodes survive the loss of %d, no more than %d would.", o.nodes, (o.nodes-1)/2, o.nodes-1)
+	}
+	out.printf("ready in %d ms.  Next: rmq send -n %s -t hello \"first message\"", time.Since(began).Milliseconds(), o.namesrvAddr())
+	if o.nodes > 1 {
+		watchDevLeaders(ctx, cluster, o, leaders, out) // returns when ctx ends
+	}
+	<-ctx.Done()
+	out.printf("stopping")
+	if !o.verbose && o.nodes > 1 {
+		level.Set(slog.LevelError + 1) // each replica that is gone is an error to the others
+	}
+	return nodes.stop()
+}
+
+// devNodes is the running nodes of a development cluster.
+type devNodes interface {
+	// describe prints what is worth to be known of them beside their addresses.
+	describe(out *lineWriter, leaders map[string]string)
+	// stop ends all of them together and waits.
+	stop() error
+}
+
+// printDevAddresses prints where everything answers.
+func printDevAddresses(out *lineWriter, o devOptions, leaders map[string]string) {
+	out.printf("  name server   %s      NAMESRV_ADDR for your applications", o.namesrvAddr())
+	for i := range o.groups {
+		if o.nodes == 1 {
+			out.printf("  %-13s %s     RocketMQ 4.x and 5.x remoting clients", devGroupName(i), o.address(0, i))
+			continue
+		}
+		var addresses []string
+		for j := range o.nodes {
+			address := o.address(j, i)
+			if leaders[devGroupName(i)] == address {
+				address += " (leader)"
+			}
+			addresses = append(addresses, address)
+		}
+		out.printf("  %-13s %s", devGroupName(i), strings.Join(addresses, "   "))
+	}
+}
+
+const (
+	// devLeaderPoll is how often the name server is asked who leads.
+	devLeaderPoll = 100 * time.Millisecond
+	// devLeaderWait bounds how long the start waits until the name server shows a leader for every group.
+	devLeaderWait = 10 * time.Second
+)
+
+// awaitDevLeaders returns the leaders' addresses by group, all of them unless that takes too long.
+func awaitDevLeaders(ctx context.Context, cluster *admin.Cluster, o devOptions) map[string]string {
+	ctx, cancel := context.WithTimeout(ctx, devLeaderWait)
+	defer cancel()
+	for {
+		leaders, err := cluster.Masters(ctx)
+		if err == nil && len(leaders) >= o.groups || !sleep(ctx, devLeaderPoll/10) {
+			return leaders
+		}
+	}
+}
+
+// watchDevLeaders prints each change of a leader until ctx ends.
+func watchDevLeaders(ctx context.Context, cluster *admin.Cluster, o devOptions, known map[string]string, out *lineWriter) {
+	known = maps.Clone(known)
+	if known == nil {
+		known = map[string]string{}
+	}
+	for sleep(ctx, devLeaderPoll) {
+		leaders, err := cluster.Masters(ctx)
+		if err != nil {
+			continue // no group has a leader, which the next answers will change
+		}
+		for _, name := range slices.Sorted(maps.Keys(leaders)) {
+			if address := leaders[name]; address != known[name] {
+				known[name] = address
+				out.printf("%s: %s leads now", name, o.nodeAt(address))
+			}
+		}
+	}
+}
+
+// lineWriter prints whole lines from any goroutine.
+type lineWriter struct {
+	mu  sync.Mutex
+	out io.Writer
+}
+
+func (w *lineWriter) printf(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	fmt.Fprintf(w.out, format+"\n", args...)
 }
 
 // portHint says what to do about a port that is taken.

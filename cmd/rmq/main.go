@@ -33,7 +33,8 @@ func commands() []command {
 	return []command{
 		{roleNamesrv, "run a name server (mqnamesrv)", runNamesrv},
 		{roleBroker, "run a broker (mqbroker)", runBroker},
-		{"dev", "run everything in one process, for development", runDev},
+		{"dev", "run a whole cluster on this machine, for development", runDev},
+		{"demo", "kill the leader of a cluster and watch it go on", runDemo},
 		{"send", "send messages", runSend},
 		{"tail", "receive messages and print them", runTail},
 		{"bench", "measure a RocketMQ-compatible broker", runBench},
