@@ -170,6 +170,10 @@ const (
 	PollingInfo                          RequestCode = 200055
 	PopRollback                          RequestCode = 200056
 	BatchAckMessage                      RequestCode = 200151
+	FoundGroup                           RequestCode = 22001
+	GroupMembers                         RequestCode = 22002
+	OfferArbiter                         RequestCode = 22003
+	ForgetGroup                          RequestCode = 22004
 )
 
 // ResponseCode is how a request ended.
@@ -222,6 +226,12 @@ const (
 	GoAway                     ResponseCode = 1500
 	UserNotExist               ResponseCode = 3001
 	PolicyNotExist             ResponseCode = 3002
+	GroupHeld                  ResponseCode = 22101
+	GroupReportStale           ResponseCode = 22102
+	ArbiterOff                 ResponseCode = 22103
+	ArbiterLimit               ResponseCode = 22104
+	ArbiterSharesHost          ResponseCode = 22105
+	ArbiterFailed              ResponseCode = 22106
 )
 
 // RequestName returns the name of a request code, as Apache spells it, or "" for one that is not known.
@@ -553,6 +563,14 @@ func RequestName(code int32) string {
 		return "POP_ROLLBACK"
 	case 200151:
 		return "BATCH_ACK_MESSAGE"
+	case 22001:
+		return "FOUND_GROUP"
+	case 22002:
+		return "GROUP_MEMBERS"
+	case 22003:
+		return "OFFER_ARBITER"
+	case 22004:
+		return "FORGET_GROUP"
 	}
 	return ""
 }
@@ -650,6 +668,18 @@ func ResponseName(code int32) string {
 		return "USER_NOT_EXIST"
 	case 3002:
 		return "POLICY_NOT_EXIST"
+	case 22101:
+		return "GROUP_HELD"
+	case 22102:
+		return "GROUP_REPORT_STALE"
+	case 22103:
+		return "ARBITER_OFF"
+	case 22104:
+		return "ARBITER_LIMIT"
+	case 22105:
+		return "ARBITER_SHARES_HOST"
+	case 22106:
+		return "ARBITER_FAILED"
 	}
 	return ""
 }

@@ -4938,6 +4938,146 @@ func (h *ResetMasterFlushOffsetHeader) AppendFields(out Fields) Fields {
 	return out
 }
 
+// ElectMasterRequestHeader is the header of CONTROLLER_ELECT_MASTER (1002).
+type ElectMasterRequestHeader struct {
+	ClusterName    string
+	BrokerName     string
+	BrokerID       int64 // absent means -1
+	DesignateElect bool
+	InvokeTime     int64
+}
+
+// Decode sets h from f; fields that are not its own are ignored. A *FieldError says what is wrong.
+func (h *ElectMasterRequestHeader) Decode(f Fields) error {
+	*h = ElectMasterRequestHeader{BrokerID: -1}
+	r := fieldReader{header: "ElectMasterRequestHeader"}
+	for i := range f {
+		f := &f[i]
+		switch f.Key {
+		case "clusterName":
+			h.ClusterName = f.Value
+		case "brokerName":
+			h.BrokerName = f.Value
+		case "brokerId":
+			if v, ok := r.int64Field(f); ok {
+				h.BrokerID = v
+			}
+		case "designateElect":
+			if v, ok := r.boolField(f); ok {
+				h.DesignateElect = v
+			}
+		case "invokeTime":
+			if v, ok := r.int64Field(f); ok {
+				h.InvokeTime = v
+			}
+		}
+	}
+	return r.err
+}
+
+// AppendFields appends h's ext fields to out.
+func (h *ElectMasterRequestHeader) AppendFields(out Fields) Fields {
+	var buf [40]byte
+	b := buf[:0]
+	if h.BrokerID != -1 {
+		b = strconv.AppendInt(b, int64(h.BrokerID), 10)
+	}
+	n0 := len(b)
+	if h.InvokeTime != 0 {
+		b = strconv.AppendInt(b, int64(h.InvokeTime), 10)
+	}
+	digits := string(b)
+	out = slices.Grow(out, 5)
+	if h.ClusterName != "" {
+		out = append(out, Field{"clusterName", h.ClusterName})
+	}
+	if h.BrokerName != "" {
+		out = append(out, Field{"brokerName", h.BrokerName})
+	}
+	if h.BrokerID != -1 {
+		out = append(out, Field{"brokerId", digits[:n0]})
+	}
+	if h.DesignateElect {
+		out = append(out, Field{"designateElect", strconv.FormatBool(h.DesignateElect)})
+	}
+	if h.InvokeTime != 0 {
+		out = append(out, Field{"invokeTime", digits[n0:]})
+	}
+	return out
+}
+
+// ElectMasterResponseHeader is the header of the answer to CONTROLLER_ELECT_MASTER (1002).
+type ElectMasterResponseHeader struct {
+	MasterBrokerID       int64
+	HasMasterBrokerID    bool
+	MasterAddress        string
+	MasterEpoch          int32
+	HasMasterEpoch       bool
+	SyncStateSetEpoch    int32
+	HasSyncStateSetEpoch bool
+}
+
+// Decode sets h from f; fields that are not its own are ignored. A *FieldError says what is wrong.
+func (h *ElectMasterResponseHeader) Decode(f Fields) error {
+	*h = ElectMasterResponseHeader{}
+	r := fieldReader{header: "ElectMasterResponseHeader"}
+	for i := range f {
+		f := &f[i]
+		switch f.Key {
+		case "masterBrokerId":
+			if v, ok := r.int64Field(f); ok {
+				h.MasterBrokerID = v
+				h.HasMasterBrokerID = true
+			}
+		case "masterAddress":
+			h.MasterAddress = f.Value
+		case "masterEpoch":
+			if v, ok := r.int32Field(f); ok {
+				h.MasterEpoch = v
+				h.HasMasterEpoch = true
+			}
+		case "syncStateSetEpoch":
+			if v, ok := r.int32Field(f); ok {
+				h.SyncStateSetEpoch = v
+				h.HasSyncStateSetEpoch = true
+			}
+		}
+	}
+	return r.err
+}
+
+// AppendFields appends h's ext fields to out.
+func (h *ElectMasterResponseHeader) AppendFields(out Fields) Fields {
+	var buf [60]byte
+	b := buf[:0]
+	if h.HasMasterBrokerID {
+		b = strconv.AppendInt(b, int64(h.MasterBrokerID), 10)
+	}
+	n0 := len(b)
+	if h.HasMasterEpoch {
+		b = strconv.AppendInt(b, int64(h.MasterEpoch), 10)
+	}
+	n1 := len(b)
+	if h.HasSyncStateSetEpoch {
+		b = strconv.AppendInt(b, int64(h.SyncStateSetEpoch), 10)
+	}
+	digits := string(b)
+	out = slices.Grow(out, 4)
+	if h.HasMasterBrokerID {
+		out = append(out, Field{"masterBrokerId", digits[:n0]})
+	}
+	if h.MasterAddress != "" {
+		out = append(out, Field{"masterAddress", h.MasterAddress})
+	}
+	if h.HasMasterEpoch {
+		out = append(out, Field{"masterEpoch", digits[n0:n1]})
+	}
+	if h.HasSyncStateSetEpoch {
+		out = append(out, Field{"syncStateSetEpoch", digits[n1:]})
+	}
+	return out
+}
+
 // GetMetaDataResponseHeader is the header of the answer to CONTROLLER_GET_METADATA_INFO (1005).
 type GetMetaDataResponseHeader struct {
 	Group                   string
