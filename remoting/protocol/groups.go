@@ -3,8 +3,8 @@ package protocol
 // What rmq's brokers and name servers tell each other of broker groups: the bodies of FOUND_GROUP, GROUP_MEMBERS,
 // OFFER_ARBITER and FORGET_GROUP, as JSON. compat/namesrv/GROUPS.md says what they mean.
 
-// FoundGroup asks to be the one replica that founds a group.
-type FoundGroup struct {
+// FoundGroupBody asks to be the one replica that founds a group.
+type FoundGroupBody struct {
 	Cluster    string `json:"cluster"`
 	Group      string `json:"group"` // brokerName
 	Number     int    `json:"number"`
@@ -13,15 +13,15 @@ type FoundGroup struct {
 	ClientAddr string `json:"clientAddr"`
 }
 
-// FoundGrant is the answer to a FoundGroup that is granted.
+// FoundGrant is the answer to a FoundGroupBody that is granted.
 type FoundGrant struct {
 	// ValidMillis is how long the grant may be used, counted from the moment the request was sent. Afterwards it has to be
 	// asked for again.
 	ValidMillis int64 `json:"validMillis"`
 }
 
-// GroupMembers is what a group's leader reports of it: when it begins to lead, when the configuration changes, and now and then.
-type GroupMembers struct {
+// GroupMembersBody is what a group's leader reports of it: when it begins to lead, when the configuration changes, and now and then.
+type GroupMembersBody struct {
 	Cluster string `json:"cluster"`
 	Group   string `json:"group"`
 	Leader  string `json:"leader"` // its ServerID
@@ -59,8 +59,8 @@ type ArbiterOffer struct {
 	SharesHost bool   `json:"sharesHost,omitempty"`
 }
 
-// ForgetGroup removes what a name server remembers of a group, so that it may be founded anew.
-type ForgetGroup struct {
+// ForgetGroupBody removes what a name server remembers of a group, so that it may be founded anew.
+type ForgetGroupBody struct {
 	Cluster string `json:"cluster"`
 	Group   string `json:"group"`
 }
