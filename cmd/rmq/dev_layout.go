@@ -120,6 +120,7 @@ func (o devOptions) brokerConfig(node, group int) (*BrokerConfig, error) {
 			peers = append(peers, fmt.Sprintf("n%d-%s:%d", j, devLoopback, o.port(j, group)+1))
 		}
 		values["enableDLegerCommitLog"] = "true"
+		values["brokerRole"] = string(SyncMaster) // who tries out what a kill costs wants to see nothing lost
 		values["dLegerPeers"], values["dLegerSelfId"] = strings.Join(peers, ";"), "n"+strconv.Itoa(node)
 	}
 	// What it would warn of is said once for the whole cluster.

@@ -116,7 +116,7 @@ func shellWord(s string) string {
 // devStopTimeout bounds how long a node may take to stop before it is killed.
 const devStopTimeout = stopTimeout + 5*time.Second
 
-// stop ends all nodes together and waits. A node that was started again by hand is not ours.
+// stop ends all nodes together and waits. A node that was started again by hand is not ours; it is named.
 func (p *devProcesses) stop() error {
 	close(p.stopping)
 	for _, n := range p.nodes {
@@ -135,7 +135,22 @@ func (p *devProcesses) stop() error {
 		}
 	}
 	p.watchers.Wait()
+	for _, n := range p.nodes {
+		if pid, ok := runningPid(filepath.Join(p.options.nodeDir(n.number), "pid")); ok {
+			p.out.printf("node %d was started again by hand and goes on: pid %d", n.number, pid)
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// runningPid returns the pid in a file if there is a process of that number.
+func runningPid(path string) (pid int, ok bool) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, false
+	}
+	pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	return pid, err == nil && syscall.Kill(pid, 0) == nil
 }
 
 // nodeProcess is a node that is a child of this process.

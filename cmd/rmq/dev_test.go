@@ -240,11 +240,11 @@ func TestDevProcesses(t *testing.T) {
 	if code, _, errs := run(t, "", "tail", "-n", o.namesrvAddr(), "-t", "T", "--from-start", "--count", "200"); code != 0 {
 		t.Errorf("tail: code %d\n%s", code, errs)
 	}
+	if code := p.stop(); code != 0 || !strings.Contains(p.printed(), fmt.Sprintf("goes on: pid %d", again.cmd.Process.Pid)) {
+		t.Errorf("ended with code %d:\n%s", code, p.printed())
+	}
 	if code := again.stop(); code != 0 {
 		t.Errorf("the restarted node ended with code %d:\n%s", code, again.printed())
-	}
-	if code := p.stop(); code != 0 {
-		t.Errorf("ended with code %d:\n%s", code, p.printed())
 	}
 	for j := range o.nodes {
 		if _, err := os.Stat(filepath.Join(o.nodeDir(j), "pid")); !errors.Is(err, fs.ErrNotExist) {
