@@ -3,7 +3,6 @@ package controller
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,23 +20,9 @@ type Peer struct {
 	Address string
 }
 
-// Hello is what the replicas of a group tell each other outside Raft.
-type Hello struct {
-	Number      int    `json:"number"`
-	Incarnation string `json:"incarnation"` // of its directory
-	ClientAddr  string `json:"clientAddr"`  // where it answers clients
-	// Members are the server ids of the group's configuration in this replica's log; none before the group is founded.
-	Members []string `json:"members,omitempty"`
-}
-
 // ServerID is the replica's name in Raft's configuration: a directory that was lost and made anew is another server.
 func (h Hello) ServerID() raft.ServerID {
 	return raft.ServerID(fmt.Sprintf("%d-%s", h.Number, h.Incarnation))
-}
-
-// Caller asks another replica at its Raft port. *raftlog.PeerNet is one.
-type Caller interface {
-	Call(ctx context.Context, addr string, request []byte) ([]byte, error)
 }
 
 // ErrAmnesia says that the group knows this replica's number with another directory: what this replica once acknowledged
@@ -103,24 +88,12 @@ func founders(self Hello, selfAddr string, others []Peer, known map[int]Hello) (
 	return servers, nil
 }
 
-// askTimeout bounds one question to another replica.
-const askTimeout = time.Second
-
 // ask tells another replica who this one is and returns who that one is.
 func ask(ctx context.Context, calls Caller, addr string, self Hello) (Hello, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	request, err := json.Marshal(self)
-	if err != nil {
-		return Hello{}, err
-	}
-	answer, err := calls.Call(ctx, addr, request)
-	if err != nil {
-		return Hello{}, err
-	}
 	var h Hello
-	if err := json.Unmarshal(answer, &h); err != nil || h.Incarnation == "" {
-		return Hello{}, fmt.Errorf("%s answered something else than who it is: %v", addr, err)
+	err := Ask(ctx, calls, addr, CallHello, self, &h)
+	if err == nil && h.Incarnation == "" {
+		err = fmt.Errorf("%s answered something else than who it is", addr)
 	}
-	return h, nil
+	return h, err
 }

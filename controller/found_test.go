@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"slices"
@@ -23,9 +22,9 @@ type village struct {
 }
 
 func (v *village) Call(_ context.Context, addr string, request []byte) ([]byte, error) {
-	var from Hello
-	if err := json.Unmarshal(request, &from); err != nil {
-		return nil, err
+	m, err := DecodeMessage(request)
+	if err != nil || m.Head != byte(CallHello) {
+		return nil, errors.Join(err, errors.New("no greeting"))
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -37,7 +36,7 @@ func (v *village) Call(_ context.Context, addr string, request []byte) ([]byte, 
 	if !ok {
 		return nil, errors.New("nobody there")
 	}
-	return json.Marshal(h)
+	return EncodeAnswer(h, nil), nil
 }
 
 func (v *village) arrive(addr string, h Hello) {

@@ -2,19 +2,21 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // Self is what this replica tells the others of itself.
 func Self(o Options) Hello {
-	h := Hello{Number: o.Replica, Incarnation: o.Log.Identity().Incarnation, ClientAddr: o.ClientAddr}
+	h := Hello{Number: o.Replica, Incarnation: o.Log.Identity().Incarnation, Address: o.Address, ClientAddr: o.ClientAddr}
 	if conf, err := o.Log.Configuration(); err == nil {
 		for _, s := range conf.Servers {
 			h.Members = append(h.Members, string(s.ID))
+			h.Servers = append(h.Servers, Server{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter})
 		}
 	}
 	return h
@@ -22,11 +24,7 @@ func Self(o Options) Hello {
 
 // Answer answers the question of another replica who this one is; it is the Handler of the Raft port.
 func Answer(o Options) []byte {
-	answer, err := json.Marshal(Self(o))
-	if err != nil {
-		return nil // cannot be: it holds words and numbers
-	}
-	return answer
+	return EncodeAnswer(Self(o), nil)
 }
 
 // leaderPoll is how often a replica looks whether it knows of another leader: Raft tells only the leader itself.
