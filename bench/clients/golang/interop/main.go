@@ -127,7 +127,7 @@ func runSuite(ctx context.Context, o options, s suite, dir string) report {
 	suiteCtx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	r.cases(runClient(suiteCtx, s, servers, filepath.Join(dir, "suite.log")))
-	r.brokerPeakMiB = servers.broker.peakMiB()
+	r.brokerPeakMiB = servers.broker.PeakMiB()
 	r.problem(servers.stop())
 	r.took = time.Since(start)
 	if r.ok() && !o.keep {

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"rmq/bench/clients/golang/harness"
 )
 
 // report is what became of one suite.
@@ -32,7 +34,7 @@ func (r *report) cases(output string, err error) {
 	counted := fmt.Sprintf("%d passed, %d failed", r.passed, r.failed)
 	switch said := closing.FindString(output); {
 	case err != nil && r.failed == 0:
-		r.problem(fmt.Errorf("the suite ended with: %w; see its log\n%s", err, tail([]byte(output))))
+		r.problem(fmt.Errorf("the suite ended with: %w; see its log\n%s", err, harness.Tail([]byte(output))))
 	case said != "" && said != counted:
 		r.problem(fmt.Errorf("the suite says %s, its lines say %s", said, counted))
 	case r.passed == 0 && r.failed == 0:

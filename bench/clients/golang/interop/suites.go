@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"rmq/bench/clients/golang/harness"
 )
 
 // suite is one client program and how to run it.
@@ -28,12 +30,12 @@ func allSuites(ctx context.Context, o options) ([]suite, error) {
 	conformance := func(version string, args []string, jvm ...string) func(*servers) []string {
 		return func(s *servers) []string {
 			args := append([]string{"--namesrv", s.namesrvAddr, "--messages", strconv.Itoa(o.messages)}, args...)
-			return clientCommand(o, version, "Conformance", s, jvm, args)
+			return harness.ClientCommand(o.clients, version, "Conformance", s.dir, jvm, args)
 		}
 	}
 	mqadmin := func(version string) func(*servers) []string {
 		return func(s *servers) []string {
-			return clientCommand(o, version, "Mqadmin", s, nil, []string{"--namesrv", s.namesrvAddr, "--version", version})
+			return harness.ClientCommand(o.clients, version, "Mqadmin", s.dir, nil, []string{"--namesrv", s.namesrvAddr, "--version", version})
 		}
 	}
 	for _, version := range []string{"4.9.8", "5.3.3"} {
@@ -66,53 +68,6 @@ func compileGoTests(ctx context.Context, o options) (string, error) {
 		return "", fmt.Errorf("compile the Go tests: %w\n%s", err, out)
 	}
 	return binary, nil
-}
-
-// writeJavaHome makes home a directory that the Apache programs accept as rocketmq.home.dir: 4.9 looks for a logback file of its own there.
-func writeJavaHome(o options, home string) error {
-	logback, err := os.ReadFile(filepath.Join(o.clients, "java/conf/logback.xml"))
-	if err != nil {
-		return err
-	}
-	conf := filepath.Join(home, "conf")
-	if err := os.MkdirAll(conf, 0o755); err != nil {
-		return err
-	}
-	for _, program := range []string{"namesrv", "broker", "tools"} {
-		if err := os.WriteFile(filepath.Join(conf, "logback_"+program+".xml"), logback, 0o644); err != nil {
-			return err
-		}
-	}
-	return os.MkdirAll(filepath.Join(home, "tmp"), 0o755)
-}
-
-// javaCommand starts a command line for any of the Apache programs: what they need on Java 17, and everything they write kept below home,
-// which writeJavaHome has prepared.
-func javaCommand(home string) []string {
-	logback := filepath.Join(home, "conf/logback_tools.xml")
-	cmd := []string{"java", "-XX:+UseSerialGC",
-		"-Duser.home=" + home, "-Djava.io.tmpdir=" + filepath.Join(home, "tmp"), "-Drocketmq.home.dir=" + home,
-		"-Drmq.logback.configurationFile=" + logback, "-Dlogback.configurationFile=" + logback}
-	for _, p := range []string{"java.base/sun.nio.ch", "java.base/jdk.internal.ref"} {
-		cmd = append(cmd, "--add-exports="+p+"=ALL-UNNAMED")
-	}
-	for _, p := range []string{"java.base/java.nio", "java.base/sun.nio.ch", "java.base/jdk.internal.ref", "java.base/java.lang"} {
-		cmd = append(cmd, "--add-opens="+p+"=ALL-UNNAMED")
-	}
-	return cmd
-}
-
-// clientCommand is the command line of one of our main classes on the client of a version.
-func clientCommand(o options, version, class string, s *servers, jvm, args []string) []string {
-	target := filepath.Join(o.clients, "java/target", version)
-	classPath, err := os.ReadFile(filepath.Join(target, "client.cp"))
-	if err != nil {
-		classPath = nil // the program then says which class it lacks
-	}
-	cmd := append(javaCommand(s.dir), "-Xmx384m", "-XX:TieredStopAtLevel=1")
-	cmd = append(cmd, jvm...)
-	cmd = append(cmd, "-cp", filepath.Join(target, "classes")+":"+string(classPath), "rmq.clients."+class)
-	return append(cmd, args...)
 }
 
 // runClient runs the suite to its end, or to that of ctx, and returns what it wrote to stdout, where results are; logPath keeps that and stderr.

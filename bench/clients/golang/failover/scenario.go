@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// scenario is one fault under load.
+type scenario struct {
+	name      string
+	workloads []workload
+	fault     func(ctx context.Context, c *cluster) error // returns when the cluster may serve again
+	expect    expectation
+}
+
+// expectation is what a scenario demands beyond what all do: nothing lost, nothing moved, order kept, progress not gone back.
+type expectation struct {
+	noFailedSend bool
+	onlySendOK   bool
+	gapMs        int64 // of Java clients, at most; 0: whatever it is
+	apacheToo    bool  // messages are acknowledged by the Apache broker and by the groups
+}
+
+var (
+	plain = workload{name: "plain", threads: 4, keys: 4, pauseMs: 10, queues: 4}
+	// spread is plain over several groups. The Go client forgets which group has failed when it tries again (it shadows the variable) and takes the
+	// next queue: with its own two retries and several queues of a group in a row it may not leave the group.
+	spread = workload{name: "plain", threads: 4, keys: 4, pauseMs: 10, queues: 2, retries: 6}
+	keys64 = workload{name: "keys", threads: 8, keys: 64, pauseMs: 10, queues: 4, orderly: true, workMs: 1}
+	single = workload{name: "single", threads: 1, keys: 1, pauseMs: 10, queues: 1, orderly: true, workMs: 1}
+	retry  = workload{name: "retry", threads: 1, keys: 1, pauseMs: 100, queues: 1, refuse: true, maxReconsume: 2}
+)
+
+// supervised is the time after which systemd, as delivered in our unit, starts a broker again.
+const supervised = time.Second
+
+// killGone kills the leader of the first group; the caller heals the cluster later.
+func killGone(ctx context.Context, c *cluster) error {
+	n, err := c.leader(ctx, c.groups()[0])
+	if err != nil {
+		return err
+	}
+	return c.kill(n)
+}
+
+// killRestarted kills the leader and starts it again as its supervisor would.
+func killRestarted(ctx context.Context, c *cluster) error {
+	n, err := c.leader(ctx, c.groups()[0])
+	if err != nil {
+		return err
+	}
+	if err := c.kill(n); err != nil {
+		return err
+	}
+	if err := pause(ctx, supervised); err != nil {
+		return err
+	}
+	return c.restart(ctx, n)
+}
+
+// killFive does killRestarted five times.
+func killFive(ctx context.Context, c *cluster) error {
+	const between = 2 * time.Second
+	for range 5 {
+		if err := killRestarted(ctx, c); err != nil {
+			return err
+		}
+		if err := pause(ctx, between); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// terminateLeader stops the leader in order and starts it again.
+func terminateLeader(ctx context.Context, c *cluster) error {
+	n, err := c.leader(ctx, c.groups()[0])
+	if err != nil {
+		return err
+	}
+	if err := c.terminate(n); err != nil {
+		return err
+	}
+	return c.restart(ctx, n)
+}
+
+// rolling restarts every broker in order, one after the other.
+func rolling(ctx context.Context, c *cluster) error {
+	for _, n := range c.nodes {
+		if err := c.terminate(n); err != nil {
+			return err
+		}
+		if err := c.restart(ctx, n); err != nil {
+			return err
+		}
+		if _, err := c.leader(ctx, n.group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freeze stops the leader's process for longer than its clients wait for an answer, and lets it go on.
+func freeze(ctx context.Context, c *cluster) error {
+	const frozen = 5 * time.Second
+	n, err := c.leader(ctx, c.groups()[0])
+	if err != nil {
+		return err
+	}
+	if err := n.process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	err = pause(ctx, frozen)
+	return errors.Join(err, n.process.Signal(syscall.SIGCONT))
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// result is printed as one line of JSON.
+type result struct {
+	Suite    string                        `json:"suite"`
+	Scenario string                        `json:"scenario"`
+	Groups   int                           `json:"groups"`
+	Replicas int                           `json:"replicas"`
+	FaultMs  int64                         `json:"faultMs"` // how long the fault lasted, from its first blow until the servers were up again
+	Seconds  float64                       `json:"seconds"`
+	PollMs   map[string]int                `json:"pollMs"`  // how often each client asked for routes
+	Clients  map[string]map[string]figures `json:"clients"` // by client and workload
+	Problems []string                      `json:"problems,omitempty"`
+}
+
+func (r result) line() string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// run runs one scenario with every agent at once and leaves the cluster healed. Only an error of the latter ends the suite.
+func (s scenario) run(ctx context.Context, suite string, c *cluster, agents []*agent) (result, error) {
+	r := result{Suite: suite, Scenario: s.name, PollMs: make(map[string]int), Clients: make(map[string]map[string]figures)}
+	start := time.Now()
+	problem := func(err error) {
+		if err != nil {
+			r.Problems = append(r.Problems, err.Error())
+		}
+	}
+	var loads []*load
+	problem(s.measure(ctx, suite, c, agents, &loads, &r))
+	problem(each(loads, func(l *load) error { return l.drain(ctx) }))
+	for _, l := range loads {
+		if l.offsets.stop != nil {
+			problem(l.offsets.stop())
+		}
+		f, errs := l.judge(l.workload)
+		if r.Clients[l.agent.client] == nil {
+			r.Clients[l.agent.client] = make(map[string]figures)
+		}
+		r.Clients[l.agent.client][l.name], r.PollMs[l.agent.client] = f, l.agent.pollMs
+		const most = 5 // one cause, a thousand consequences
+		for i, err := range append(errs, s.expect.check(l, f)...) {
+			if i == most {
+				r.Problems = append(r.Problems, fmt.Sprintf("%s: and %d more", l.topic, len(errs)-most))
+				break
+			}
+			r.Problems = append(r.Problems, l.topic+": "+err.Error())
+		}
+	}
+	err := c.heal(ctx)
+	r.Seconds = float64(time.Since(start).Milliseconds()) / 1000
+	return r, err
+}
+
+// measure starts the loads, brings about the fault, and returns when messages flow again.
+func (s scenario) measure(ctx context.Context, suite string, c *cluster, agents []*agent, loads *[]*load, r *result) error {
+	for _, a := range agents {
+		for _, w := range s.workloads {
+			l, err := startLoad(ctx, c, a, w, suite+"-"+s.name)
+			if err != nil {
+				return err
+			}
+			*loads = append(*loads, l)
+		}
+	}
+	if err := each(*loads, func(l *load) error { return l.awaitSteady(ctx) }); err != nil {
+		return err
+	}
+	for _, l := range *loads {
+		l.watchOffsets(ctx)
+	}
+	const before, after = 1500 * time.Millisecond, 1500 * time.Millisecond
+	if err := pause(ctx, before); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := s.fault(ctx, c); err != nil {
+		return err
+	}
+	ended := time.Now()
+	r.FaultMs = ended.Sub(began).Milliseconds()
+	if err := each(*loads, func(l *load) error { return l.awaitAcks(ctx, ended) }); err != nil {
+		return err
+	}
+	return pause(ctx, after)
+}
+
+// check says in what way the figures of a load are not as expected.
+func (x expectation) check(l *load, f figures) (errs []error) {
+	if x.noFailedSend && f.Failed > 0 && !l.orderly {
+		errs = append(errs, fmt.Errorf("%d failed sends: %v", f.Failed, f.Reasons))
+	}
+	if x.onlySendOK && len(f.Statuses) > 0 {
+		errs = append(errs, fmt.Errorf("not only SEND_OK: %v", f.Statuses))
+	}
+	if x.gapMs > 0 && f.GapMs > x.gapMs && l.agent.client != goClient {
+		errs = append(errs, fmt.Errorf("no send was acknowledged for %d ms, the limit is %d", f.GapMs, x.gapMs))
+	}
+	if x.apacheToo {
+		by := make(map[bool]int)
+		for _, s := range l.sends {
+			if s.status != "" {
+				by[s.place.broker == apacheGroup]++
+			}
+		}
+		if by[true] == 0 || by[false] == 0 {
+			errs = append(errs, fmt.Errorf("acknowledged by the Apache broker %d, by rmq %d", by[true], by[false]))
+		}
+	}
+	return errs
+}
+
+// each runs f for all loads at once.
+func each(loads []*load, f func(*load) error) error {
+	errs := make([]error, len(loads))
+	done := make(chan struct{})
+	for i, l := range loads {
+		go func() {
+			errs[i] = f(l)
+			done <- struct{}{}
+		}()
+	}
+	for range loads {
+		<-done
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+)
+
+// suite is a cluster and what happens to it.
+type suite struct {
+	name      string
+	topology  topology
+	clients   []string
+	scenarios []scenario
+}
+
+var (
+	javaClients = []string{"java-4.9.8", "java-5.3.3"}
+	allClients  = []string{"java-4.9.8", "java-5.3.3", goClient}
+)
+
+// allSuites lists the suites, those that take longest first. Go clients have a cluster of their own in most, for a fault costs them 30 s and more:
+// they ask for routes that rarely, and do not notice a broken connection.
+func allSuites() []suite {
+	ordered := []workload{plain, keys64, single}
+	one := topology{groups: 1, replicas: 3}
+	return []suite{
+		{"go", one, []string{goClient}, []scenario{
+			{"killed", []workload{plain, keys64, single, retry}, killRestarted, expectation{onlySendOK: true}},
+			{"terminated", ordered, terminateLeader, expectation{noFailedSend: true, onlySendOK: true}},
+		}},
+		{"java", one, javaClients, []scenario{
+			{"killed", []workload{plain, retry}, killRestarted, expectation{onlySendOK: true, gapMs: 3_000}},
+			{"killed-five-times", []workload{keys64, single}, killFive, expectation{}},
+			{"gone", ordered, killGone, expectation{}},
+			{"terminated", ordered, terminateLeader, expectation{noFailedSend: true, onlySendOK: true}},
+			{"rolling", []workload{plain, keys64}, rolling, expectation{noFailedSend: true, onlySendOK: true}},
+			{"frozen", ordered, freeze, expectation{}},
+		}},
+		{"groups", topology{groups: 3, replicas: 3}, allClients, []scenario{
+			{"killed", []workload{spread}, killRestarted, expectation{noFailedSend: true, onlySendOK: true}},
+			{"terminated", []workload{spread}, terminateLeader, expectation{noFailedSend: true, onlySendOK: true}},
+		}},
+		{"apache-namesrv", topology{groups: 1, replicas: 3, namesrv: "5.3.3"}, allClients, []scenario{
+			{"killed", []workload{plain}, killRestarted, expectation{}},
+		}},
+		{"apache-broker", topology{groups: 1, replicas: 3, apacheBroker: "4.9.7"}, allClients, []scenario{
+			{"killed", []workload{spread}, killRestarted, expectation{noFailedSend: true, apacheToo: true}},
+		}},
+	}
+}
+
+func wanted(all []scenario, pattern *regexp.Regexp) (some []scenario) {
+	for _, s := range all {
+		if pattern.MatchString(s.name) {
+			some = append(some, s)
+		}
+	}
+	return some
+}
+
+// run runs the suite on a cluster of its own below dir, and reports each scenario.
+func (s suite) run(ctx context.Context, o options, dir string, agents map[string]*agent, report func(name string, problems []string)) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	c, err := startCluster(ctx, o, s.topology, dir)
+	if err != nil {
+		return err
+	}
+	var own []*agent
+	for _, client := range s.clients {
+		own = append(own, agents[client])
+	}
+	for _, sc := range s.scenarios {
+		r, healed := sc.run(ctx, s.name, c, own)
+		r.Groups, r.Replicas = s.topology.groups, s.topology.replicas
+		fmt.Println(r.line())
+		report(s.name+"/"+sc.name, r.Problems)
+		if healed != nil {
+			err = fmt.Errorf("after %s: %w", sc.name, healed)
+			break
+		}
+	}
+	return errors.Join(err, c.stop())
+}
