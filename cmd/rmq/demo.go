@@ -93,6 +93,7 @@ type demoReport struct {
 	RouteMs      *float64  `json:"routeMs"`
 	GapMs        *float64  `json:"gapMs"` // between last and first acknowledgement
 	Acknowledged int       `json:"acknowledged"`
+	Alone        int       `json:"acknowledgedAlone"` // of these, by one data replica only
 	Failed       int       `json:"failedAttempts"`
 	Consumed     int       `json:"consumed"`
 	Lost         int       `json:"lost"`
@@ -379,10 +380,13 @@ func (d *demo) watchRoute(ctx context.Context, killedAt time.Time, old string) *
 func (d *demo) sum(producer *demoProducer, consumer *demoConsumer) {
 	r := &d.report
 	producer.mu.Lock()
-	r.Acknowledged, r.Failed = producer.acked, producer.failed
+	r.Acknowledged, r.Alone, r.Failed = producer.acked, producer.alone, producer.failed
 	producer.mu.Unlock()
 	r.Consumed, r.Lost, r.Duplicated = consumer.tally(r.Acknowledged)
 	d.out.printf("messages acknowledged %d   consumed %d   lost %d   duplicated %d", r.Acknowledged, r.Consumed, r.Lost, r.Duplicated)
+	if r.Alone > 0 {
+		d.out.printf("%d of them as SLAVE_NOT_AVAILABLE: stored, but on the one data node that was left", r.Alone)
+	}
 	switch {
 	case r.FirstAckMs == nil:
 		d.out.printf("the cluster did not go on within %v", demoOutageMax)

@@ -80,6 +80,7 @@ type demoProducer struct {
 
 	mu     sync.Mutex
 	acked  int                // messages 0 to acked-1 are acknowledged
+	alone  int                // of these with SLAVE_NOT_AVAILABLE or FLUSH_SLAVE_TIMEOUT: no second node has confirmed
 	failed int                // attempts without an acknowledgement
 	first  map[string]demoAck // by address
 	last   map[string]demoAck
@@ -103,10 +104,13 @@ func (p *demoProducer) run(ctx context.Context, stop <-chan struct{}) {
 func (p *demoProducer) deliver(ctx context.Context, number int) bool {
 	for attempt := 1; ; attempt++ {
 		q := p.route.queue(number)
-		err := demoSend(ctx, p.route.cluster, q, number)
+		alone, err := demoSend(ctx, p.route.cluster, q, number)
 		p.mu.Lock()
 		if err == nil {
 			p.acked++
+			if alone {
+				p.alone++
+			}
 			ack := demoAck{number, q.Address, time.Now(), attempt}
 			if _, ok := p.first[q.Address]; !ok {
 				p.first[q.Address] = ack
@@ -125,7 +129,8 @@ func (p *demoProducer) deliver(ctx context.Context, number int) bool {
 	}
 }
 
-func demoSend(ctx context.Context, cluster *admin.Cluster, q admin.Queue, number int) error {
+// demoSend sends a message once. alone says that it is stored and acknowledged, but by no second data replica.
+func demoSend(ctx context.Context, cluster *admin.Cluster, q admin.Queue, number int) (alone bool, err error) {
 	cmd := protocol.NewRequest(protocol.SendMessageV2, &protocol.SendMessageRequestHeaderV2{
 		ProducerGroup: demoGroup, Topic: demoTopic, DefaultTopic: admin.AutoCreateTopic, DefaultTopicQueueNums: demoQueues, QueueID: q.ID,
 		BornTimestamp: time.Now().UnixMilli(),
@@ -134,10 +139,16 @@ func demoSend(ctx context.Context, cluster *admin.Cluster, q admin.Queue, number
 	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
 	defer cancel()
 	resp, err := cluster.Client().Call(ctx, q.Address, cmd)
-	if err == nil && resp.Code != protocol.Success {
-		err = &admin.ReplyError{Code: resp.Code, Remark: resp.Remark}
+	if err != nil {
+		return false, err
 	}
-	return err
+	switch resp.Code {
+	case protocol.Success:
+		return false, nil
+	case protocol.SlaveNotAvailable, protocol.FlushSlaveTimeout: // not an error to stock clients either
+		return true, nil
+	}
+	return false, &admin.ReplyError{Code: resp.Code, Remark: resp.Remark}
 }
 
 const demoBody = "message "

@@ -6,8 +6,12 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"rmq/compat/admin"
+	"rmq/remoting"
+	"rmq/remoting/protocol"
 	"rmq/store/message"
 )
 
@@ -114,4 +118,31 @@ func demoStored(t *testing.T, number int, offset int64) []byte {
 	}
 	message.View(b).SetQueueOffset(offset)
 	return b
+}
+
+// A message that is stored on one node only is acknowledged all the same, and told apart; any other code is a failure.
+func TestDemoSendOutcomes(t *testing.T) {
+	var code atomic.Int32
+	mux := remoting.NewMux()
+	mux.Handle(protocol.SendMessageV2, &remoting.Class{Name: "send", Limit: 8, Mode: remoting.Spawn}, func(r *remoting.Request) {
+		r.Reply(protocol.NewResponse(r.Cmd, code.Load(), ""))
+	})
+	server, err := remoting.Listen(remoting.ServerOptions{Addrs: []string{"127.0.0.1:0"}, Mux: mux})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close(t.Context())
+	cluster := admin.NewCluster(nil, clientTimeout)
+	defer cluster.Close()
+	q := admin.Queue{Broker: "broker-a", Address: server.Addrs()[0].String()}
+	for answer, want := range map[int32]string{
+		protocol.Success: "false true", protocol.SlaveNotAvailable: "true true", protocol.FlushSlaveTimeout: "true true",
+		protocol.SystemBusy: "false false", protocol.ServiceNotAvailable: "false false",
+	} {
+		code.Store(answer)
+		alone, err := demoSend(t.Context(), cluster, q, 1)
+		if got := fmt.Sprint(alone, err == nil); got != want {
+			t.Errorf("code %d: alone and acknowledged %s, want %s", answer, got, want)
+		}
+	}
 }
