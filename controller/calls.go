@@ -18,17 +18,13 @@ type Kind byte
 const (
 	CallHello     Kind = 1 // Hello, answered by Hello
 	CallJoin      Kind = 2 // JoinRequest to the leader, answered by JoinAnswer
-	CallReport    Kind = 3 // ReportRequest from the leader, answered by Report; by an arbiter too
+	CallReport    Kind = 3 // ReportRequest from the leader, answered by Report
 	CallFillBegin Kind = 4 // FillRequest to the leader, answered by FillOffer
 	CallFillRead  Kind = 5 // FillRead to the leader, answered by bytes
 	CallFillEnd   Kind = 6 // FillEnd to the leader
 	CallSettle    Kind = 7 // SettleRequest to the leader, answered by SettleAnswer
 	CallElect     Kind = 8 // ElectRequest to the leader
 	CallRemove    Kind = 9 // RemoveRequest to the leader
-
-	CallArbiterSeed   Kind = 16 // ArbiterSeed from the leader, answered by Report
-	CallArbiterDrop   Kind = 17 // ArbiterDrop from the leader, answered by Report
-	CallArbiterRemove Kind = 18 // ArbiterRemove from the leader
 )
 
 // Codes of answers. Every other one than CodeOK comes with a Refusal.
@@ -167,7 +163,6 @@ type Hello struct {
 	// Members are the server ids of the group's configuration in this replica's log; none before the group is founded.
 	Members []string `json:"members,omitempty"`
 	Servers []Server `json:"servers,omitempty"` // likewise, with addresses
-	Arbiter bool     `json:"arbiter,omitempty"`
 
 	// Of an answer only:
 	Leader     string `json:"leader,omitempty"`     // server id of the leader that this one knows of
@@ -223,11 +218,6 @@ type Report struct {
 	Priority      int    `json:"priority,omitempty"` // brokerElectionPriority: less is preferred, 0 is no wish
 	Node          string `json:"node,omitempty"`     // the process
 	NodeLeads     int    `json:"nodeLeads"`          // groups that the process leads
-
-	// Of an arbiter only:
-	Running  bool  `json:"running,omitempty"`  // it is seeded and its Raft runs
-	Bytes    int64 `json:"bytes,omitempty"`    // what its log takes
-	BytesMax int64 `json:"bytesMax,omitempty"` // what it may take
 }
 
 // FillRequest asks the leader what to fill a directory with. Asking again, by the same server and within fillIdle, returns the same
@@ -300,28 +290,6 @@ type ArbiterRequest struct {
 type ArbiterOffer struct {
 	ServerID string `json:"serverId"`
 	Address  string `json:"address"`
-}
-
-// ArbiterSeed tells an arbiter where the group's log stands; it begins behind that. One that runs already keeps what it has.
-type ArbiterSeed struct {
-	ServerID string            `json:"serverId"` // of the arbiter
-	Leader   string            `json:"leader"`
-	Term     uint64            `json:"term"`
-	Point    raftlog.FillPoint `json:"point"` // without bytes
-}
-
-// ArbiterDrop allows an arbiter to forget the entries below Below: every data replica with a vote holds them durably.
-type ArbiterDrop struct {
-	Leader string `json:"leader"`
-	Term   uint64 `json:"term"`
-	Below  uint64 `json:"below"`
-}
-
-// ArbiterRemove tells an arbiter that it is no member any more: it ends, and its directory goes.
-type ArbiterRemove struct {
-	ServerID string `json:"serverId"` // of the arbiter
-	Leader   string `json:"leader"`
-	Term     uint64 `json:"term"`
 }
 
 // ArbiterSource finds arbiters for a leader. It asks name servers.
