@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 FUZZTIME ?= 10s
 TOOL = $(GO) tool -modfile=tools/go.mod
 
-.PHONY: all build links test race vet lint format-check fuzz bench microbench interop generate generate-check tidy-check clean
+.PHONY: all build links test race vet lint format-check fuzz cluster bench microbench interop generate generate-check tidy-check clean
 
 all: build test
 
@@ -39,6 +39,10 @@ format-check:
 ## fuzz: every fuzz target for FUZZTIME each
 fuzz:
 	.ci/fuzz $(FUZZTIME)
+
+## cluster: clusters of bin/rmq as real processes under faults (about 2 minutes); see bench/cluster/README.md
+cluster: build
+	$(GO) test -count=1 -timeout 8m ./bench/cluster -rmq $(CURDIR)/bin/rmq
 
 ## bench: rmq beside Apache RocketMQ 5.3.3 from Maven, one quick round (about 5 minutes); see bench/README.md
 bench: build
