@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -259,9 +260,10 @@ func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 // always there, because they fail on a missing one.
 func (p *Processors) runtimeInfo(context.Context, *remoting.Request, *none) (answer, error) {
 	table := p.traffic()
-	for k, v := range p.RuntimeInfo() {
-		table[k] = v
+	if p.RaftAddress != "" {
+		table["raftAddress"] = p.RaftAddress
 	}
+	maps.Copy(table, p.RuntimeInfo())
 	return encoded(protocol.KVTable{Table: table})
 }
 

@@ -2,6 +2,7 @@ package compat_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,13 +15,17 @@ import (
 
 // follower serves the copy of a replica that the others take for the leader, as one that does not lead.
 type follower struct {
-	*replica                       // call and its kin ask the follower
+	leaderAt                       string // "": the replica itself
+	*replica                              // call and its kin ask the follower
 	known, slaveRead, acting, told atomic.Bool
 }
 
 func (f *follower) Leading() bool { return false }
 
 func (f *follower) LeaderAddr(context.Context) (string, error) {
+	if f.leaderAt != "" {
+		return f.leaderAt, nil
+	}
 	return f.replica.server.Addrs()[0].String(), nil
 }
 
@@ -31,9 +36,8 @@ func startFollower(t *testing.T, leader *replica) *follower {
 	own := *leader
 	f := &follower{replica: &own}
 	f.known.Store(true)
-	peers := remoting.NewClient(remoting.ClientOptions{})
-	f.procs = compat.New(compat.Options{
-		Broker: leader.broker, Leadership: f, Peers: peers,
+	serveBeside(t, &own, compat.Options{
+		Leadership: f,
 		Identity: func() compat.Identity {
 			return compat.Identity{Cluster: "DefaultCluster", BrokerName: "broker-a", BrokerID: 1}
 		},
@@ -42,25 +46,29 @@ func startFollower(t *testing.T, leader *replica) *follower {
 		ActingMaster:  f.acting.Load,
 		ActingChanged: func() { f.told.Store(true) },
 	})
+	return f
+}
+
+// serveBeside serves a replica a second time, in another role; its calls go there then.
+func serveBeside(t *testing.T, r *replica, o compat.Options) {
+	t.Helper()
+	o.Broker, o.Peers = r.broker, remoting.NewClient(remoting.ClientOptions{})
+	r.procs = compat.New(o)
 	mux := remoting.NewMux()
-	f.procs.Register(mux)
+	r.procs.Register(mux)
 	server, err := remoting.Listen(remoting.ServerOptions{Addrs: []string{"127.0.0.1:0"}, Mux: mux})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.addr = server.Addrs()[0].String()
+	r.addr = server.Addrs()[0].String()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		f.procs.Close()
-		if err := server.Close(ctx); err != nil {
-			t.Error(err)
-		}
-		if err := peers.Close(); err != nil {
+		r.procs.Close()
+		if err := errors.Join(server.Close(ctx), o.Peers.Close()); err != nil {
 			t.Error(err)
 		}
 	})
-	return f
 }
 
 // here makes a request and says whether the follower has answered it by itself.

@@ -56,6 +56,7 @@ type Options struct {
 	UpdateConfig func(ctx context.Context, changes map[string]string) (restart []string, err error)
 	Logger       *slog.Logger
 	VersionDesc  string // what runtime information calls the version
+	RaftAddress  string // of the Raft port, for replicas that want to join; "" if there is none
 }
 
 // Property is one line of a configuration.
@@ -161,6 +162,7 @@ func (p *Processors) Register(mux *remoting.Mux) {
 	p.registerQueries(mux, query)
 	admin := &remoting.Class{Name: "admin", Limit: adminMax, Mode: remoting.Spawn}
 	p.registerAdmin(mux, admin)
+	p.registerReplication(mux, admin)
 }
 
 // answer is what a handler has to say; the zero value is a plain success.

@@ -27,6 +27,9 @@ type Registration struct {
 	HAAddress  string
 	// Permission is the broker's own; what it lacks is taken off every topic.
 	Permission int32
+	// ActingMaster asks name servers to show the smallest id as a leader for reads while the group has none for long
+	// (enableSlaveActingMaster).
+	ActingMaster bool
 	// Version must differ whenever Topics or Permission do, and its StateVersion must be the Raft term: a name server takes
 	// topics from a version that it does not know, and a leader only from a term that is not older than the one it knows.
 	Version store.Version
@@ -461,7 +464,7 @@ func (p *registrarPeer) unregister() {
 // difference, or are so many that everything may as well be told.
 func changedTopics(before, now *Registration) (changed []store.TopicConfig, all bool) {
 	if before.Cluster != now.Cluster || before.BrokerName != now.BrokerName || before.BrokerID != now.BrokerID ||
-		before.Address != now.Address || before.HAAddress != now.HAAddress || before.Permission != now.Permission {
+		before.Address != now.Address || before.HAAddress != now.HAAddress || before.Permission != now.Permission || before.ActingMaster != now.ActingMaster {
 		return nil, true
 	}
 	old := before.Topics
@@ -496,6 +499,7 @@ func registerRequest(now *Registration, topics []store.TopicConfig, version stor
 		BrokerID:     now.BrokerID,
 		// Says that this is a 5.x broker: without a leader, the smallest id may report the topics.
 		HasEnableActingMaster: true,
+		EnableActingMaster:    now.ActingMaster,
 		BodyCrc32:             int32(crc32.ChecksumIEEE(text) & 0x7fffffff),
 	})
 	if incremental {
