@@ -46,6 +46,10 @@ func failure(r *remoting.Request, err error) *protocol.Command {
 		code = protocol.NoPermission
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrUnknownKey), errors.Is(err, ErrBadValue):
 		code = protocol.InvalidParameter
+	case errors.Is(err, ErrGroupHeld):
+		code = protocol.GroupHeld
+	case errors.Is(err, errStaleReport):
+		code = protocol.GroupReportStale
 	}
 	return protocol.NewResponse(r.Cmd, code, err.Error())
 }

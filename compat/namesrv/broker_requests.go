@@ -32,6 +32,9 @@ func (s *NameServer) registerBroker(r *remoting.Request) *protocol.Command {
 	}
 	s.logRegistration(&in, &out)
 	s.observe(in.BrokerName, in.HAAddress)
+	if out.NewLeader {
+		s.held.release(func(topic string) bool { return !s.table.Awaited(topic) })
+	}
 	if !out.Ignored && r.Conn.Value(watched{}) == nil {
 		r.Conn.SetValue(watched{}, true)
 		r.Conn.OnClose(func() { s.disconnected(in.Owner) })

@@ -11,6 +11,8 @@ import (
 type ArbiterHost interface {
 	// Offer returns the arbiter of the group, which it makes if there is none.
 	Offer(ctx context.Context, q protocol.ArbiterRequest) (protocol.ArbiterOffer, error)
-	// Has reports whether there is an arbiter of the group: somebody has founded it, and somebody else may not.
+	// Has reports whether there is an arbiter that was seeded by the group: somebody has founded it, and somebody else may not.
 	Has(cluster, group string) bool
+	// Forget ends and removes the arbiter of the group, if there is one.
+	Forget(cluster, group string) error
 }

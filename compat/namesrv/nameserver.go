@@ -37,6 +37,10 @@ type Options struct {
 	// OverridesPath is the file that settings changed at run time are kept in; they win over Settings at the next start.
 	// Default: override.properties beside KVConfigPath.
 	OverridesPath string
+	// GroupsPath is the file that remembers who has founded which group. Default: groups.json beside KVConfigPath.
+	GroupsPath string
+	// Arbiters gives groups their third vote. Nil: this name server offers no arbiters. It is its owner's to close, afterwards.
+	Arbiters ArbiterHost
 	// Settings are those of the start; nil means DefaultSettings.
 	Settings *Settings
 	// FixedKeys are further configuration keys with their values: they are shown to whoever asks for the configuration,
@@ -46,10 +50,13 @@ type Options struct {
 	// Defaults 50,000 and 10,000.
 	RouteRequestsMax int
 	RequestsMax      int
+	// HeldRoutesMax bounds the route requests that wait for a group's next leader; one more is answered at once. Default 10,000.
+	HeldRoutesMax int
 	// ActingMasterDelay is how long a group has to be without a leader before an acting master is shown. Default 10 s.
 	ActingMasterDelay time.Duration
 	Limits            Limits
-	// Client reaches brokers that asked for notices of their group's smallest id (Settings.NotifyMinID). Nil: none are sent.
+	// Client reaches brokers: for notices of their group's smallest id (Settings.NotifyMinID), and to pass requests of admin tools
+	// to a group's leader. Nil: neither.
 	Client *remoting.Client
 	Clock  Clock        // default: the real one
 	Logger *slog.Logger // default: none
@@ -58,12 +65,18 @@ type Options struct {
 // overridesName is the default file of changed settings.
 const overridesName = "override.properties"
 
+// groupsName is the default file of the groups that are known.
+const groupsName = "groups.json"
+
 func (o *Options) setDefaults() error {
 	if o.KVConfigPath == "" {
 		return errors.New("name server: no path for the KV configuration")
 	}
 	if o.OverridesPath == "" {
 		o.OverridesPath = filepath.Join(filepath.Dir(o.KVConfigPath), overridesName)
+	}
+	if o.GroupsPath == "" {
+		o.GroupsPath = filepath.Join(filepath.Dir(o.KVConfigPath), groupsName)
 	}
 	if o.Settings == nil {
 		settings := DefaultSettings()
@@ -75,6 +88,9 @@ func (o *Options) setDefaults() error {
 	if o.RequestsMax == 0 {
 		o.RequestsMax = 10_000
 	}
+	if o.HeldRoutesMax == 0 {
+		o.HeldRoutesMax = 10_000
+	}
 	if o.ActingMasterDelay == 0 {
 		o.ActingMasterDelay = 10 * time.Second
 	}
@@ -84,7 +100,7 @@ func (o *Options) setDefaults() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.RouteRequestsMax < 1 || o.RequestsMax < 1 || o.ActingMasterDelay < 0 {
+	if o.RouteRequestsMax < 1 || o.RequestsMax < 1 || o.HeldRoutesMax < 1 || o.ActingMasterDelay < 0 {
 		return errors.New("name server: limits must be at least 1, delays at least 0")
 	}
 	return nil
@@ -100,7 +116,9 @@ type NameServer struct {
 	table    *RouteTable
 	kv       *KVConfig
 	settings *settings
+	groups   *groupMemory
 	minIDs   *minIDNotifier // nil without a client
+	held     *heldRoutes
 
 	wipesMu sync.Mutex // held while the remembered wipes are brought up to date
 
@@ -122,6 +140,11 @@ func New(opts Options) (*NameServer, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("name server: %w", err), kv.Close())
 	}
+	opts.Limits.setDefaults()
+	groups, err := openGroupMemory(opts.GroupsPath, opts.Clock.Now, opts.Limits.Brokers)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("name server: %w", err), changed.close(), kv.Close())
+	}
 	s := &NameServer{
 		opts:     opts,
 		clock:    opts.Clock,
@@ -130,6 +153,8 @@ func New(opts Options) (*NameServer, error) {
 		table:    NewRouteTable(opts.Clock.Now, opts.Limits),
 		kv:       kv,
 		settings: changed,
+		groups:   groups,
+		held:     newHeldRoutes(opts.Clock, opts.HeldRoutesMax),
 		quit:     make(chan struct{}),
 		done:     make(chan struct{}),
 	}
@@ -146,10 +171,11 @@ func New(opts Options) (*NameServer, error) {
 func (s *NameServer) Close() error {
 	close(s.quit)
 	<-s.done
+	s.held.close()
 	if s.minIDs != nil {
 		s.minIDs.close()
 	}
-	return errors.Join(s.rememberWipes(), s.settings.close(), s.kv.Close())
+	return errors.Join(s.rememberWipes(), s.settings.close(), s.groups.close(), s.kv.Close())
 }
 
 // Table is the name server's view of the brokers.
@@ -165,7 +191,7 @@ func (s *NameServer) Register(mux *remoting.Mux) {
 	handle := func(code protocol.RequestCode, class *remoting.Class, answer func(*remoting.Request) *protocol.Command) {
 		mux.Handle(code, class, func(r *remoting.Request) { r.Reply(answer(r)) })
 	}
-	handle(protocol.GetRouteinfoByTopic, routes, s.getRoute)
+	mux.Handle(protocol.GetRouteinfoByTopic, routes, s.getRoute)
 
 	handle(protocol.RegisterBroker, table, s.registerBroker)
 	handle(protocol.UnregisterBroker, table, s.unregisterBroker)
@@ -190,6 +216,15 @@ func (s *NameServer) Register(mux *remoting.Mux) {
 	handle(protocol.UpdateNamesrvConfig, disk, s.updateConfig)
 	handle(protocol.WipeWritePermOfBroker, disk, s.wipeWritePerm)
 	handle(protocol.AddWritePermOfBroker, disk, s.addWritePerm)
+
+	handle(protocol.FoundGroup, disk, s.foundGroup)
+	handle(protocol.GroupMembers, disk, s.groupMembers)
+	handle(protocol.OfferArbiter, disk, s.offerArbiter)
+	handle(protocol.ForgetGroup, disk, s.forgetGroup)
+
+	handle(protocol.ControllerGetMetadataInfo, table, s.controllerMetadata)
+	handle(protocol.ControllerElectMaster, disk, s.electMaster)
+	handle(protocol.ControllerGetSyncStateData, disk, s.syncState)
 }
 
 // scan takes silent replicas out, until Close.

@@ -41,6 +41,23 @@ func (t *RouteTable) Route(topic string, actingAfter time.Duration) (TopicRoute,
 	return out, true
 }
 
+// holdWithin is how long after the loss of its leader, or of its only replica, a group is expected back at any moment.
+const holdWithin = 5 * time.Second
+
+// Awaited reports whether a group that serves the topic lost its leader a moment ago, or the only one that served it is gone since
+// then: a better route is likely to come soon. It is false for groups that do not elect leaders.
+func (t *RouteTable) Awaited(topic string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	now := t.now()
+	if at, lost := t.lost[topic]; lost {
+		return now.Sub(at) < holdWithin
+	}
+	return slices.ContainsFunc(t.topics[topic], func(g *group) bool {
+		return !g.leaderlessAt.IsZero() && g.elects && now.Sub(g.leaderlessAt) < holdWithin
+	})
+}
+
 func (g *group) data() BrokerData {
 	b := BrokerData{Cluster: g.cluster, Name: g.name, Zone: g.zone, ActingMaster: g.actingMaster, Addresses: make(map[int64]string, len(g.replicas))}
 	for id, r := range g.replicas {

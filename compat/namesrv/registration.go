@@ -32,6 +32,7 @@ type Registered struct {
 	LeaderAddress   string // of the group's leader, if the replica is not itself that and there is one
 	LeaderHAAddress string
 	NewReplica      bool // the replica was not in the table under this id
+	NewLeader       bool // the group had no leader, and has one now
 	Ignored         bool // an older term than the one in the table: nothing was changed
 	SkippedTopics   int  // topics left out for their names
 }
@@ -77,6 +78,7 @@ func (t *RouteTable) Register(r Registration) (Registered, error) {
 		}
 	}
 	g.cluster, g.zone, g.actingMaster = r.Cluster, r.Zone, r.ActingMaster
+	g.elects = g.elects || r.Version.StateVersion > 0
 	if id, ok := g.idOf(r.Address); ok && id != r.ID {
 		t.removeReplica(g, id)
 	}
@@ -88,11 +90,12 @@ func (t *RouteTable) Register(r Registration) (Registered, error) {
 	g.replicas[r.ID] = &replica{
 		address: r.Address, haAddress: r.HAAddress, version: r.Version, expiry: clampExpiry(r.Expiry), seen: t.now(), owner: r.Owner,
 	}
+	newLeader := r.ID == LeaderID && !g.leaderlessAt.IsZero()
 	if r.ID == LeaderID {
 		g.fence, g.fenceAddress, g.leaderlessAt = r.Version.StateVersion, r.Address, time.Time{}
 	}
 	t.stats.Registrations++
-	return g.answer(&r, Registered{NewReplica: before == nil, SkippedTopics: skipped}), nil
+	return g.answer(&r, Registered{NewReplica: before == nil, NewLeader: newLeader, SkippedTopics: skipped}), nil
 }
 
 // check looks at what can be judged without the table.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"rmq/remoting"
 	"rmq/remoting/fastjson"
@@ -38,16 +39,36 @@ func parseRouteQuery(cmd *protocol.Command) (routeQuery, error) {
 	return q, nil
 }
 
-func (s *NameServer) getRoute(r *remoting.Request) *protocol.Command {
+// holdFor is how long a route request waits for a group's next leader: Java clients give up after 3 s.
+const holdFor = 2 * time.Second
+
+// getRoute answers a route request, now or when the group that was leaderless has a leader.
+func (s *NameServer) getRoute(r *remoting.Request) {
 	q, err := parseRouteQuery(r.Cmd)
 	if err != nil {
-		return failure(r, err)
+		r.Reply(failure(r, err))
+		return
 	}
 	settings := s.settings.get()
 	if settings.WaitForBrokers && s.clock.Now().Sub(s.started) < settings.WaitForBrokersFor {
-		return failure(r, errNotReady)
+		r.Reply(failure(r, errNotReady))
+		return
 	}
-	return s.routeAnswer(r, q, &settings)
+	if s.table.Awaited(q.topic) {
+		r.Detach()
+		if held := s.held.hold(r, q.topic, holdFor, func() { s.answerHeld(r, q) }); held != nil {
+			if !s.table.Awaited(q.topic) { // a leader came between the first look and holding
+				s.held.end(held)
+			}
+			return
+		}
+	}
+	r.Reply(s.routeAnswer(r, q, &settings))
+}
+
+func (s *NameServer) answerHeld(r *remoting.Request, q routeQuery) {
+	settings := s.settings.get()
+	r.Reply(s.routeAnswer(r, q, &settings))
 }
 
 // routeAnswer answers a route request from the table as it is now.

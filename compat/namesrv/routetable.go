@@ -126,6 +126,8 @@ type RouteTable struct {
 	// wipes are the withdrawals of write permission that nothing has undone, by broker name. That of a group which has left
 	// the table stays until the group comes back.
 	wipes map[string]wipe
+	// lost are the topics whose last group vanished with its connection, and when: its broker may be about to come back.
+	lost  map[string]time.Time
 	stats TableStats
 }
 
@@ -142,6 +144,7 @@ type group struct {
 	fence        int64
 	fenceAddress string
 	leaderlessAt time.Time // since when there is no leader; zero while there is one
+	elects       bool      // its leader, by a registration with a state version: Apache's groups without a controller do not
 }
 
 type replica struct {
@@ -162,6 +165,7 @@ func NewRouteTable(now func() time.Time, limits Limits) *RouteTable {
 		groups: map[string]*group{},
 		topics: map[string][]*group{},
 		wipes:  map[string]wipe{},
+		lost:   map[string]time.Time{},
 	}
 }
 
@@ -196,6 +200,7 @@ func (t *RouteTable) putQueue(g *group, topic Topic) {
 		copy(serving[at+1:], serving[at:])
 		serving[at] = g
 		t.topics[topic.Name] = serving
+		delete(t.lost, topic.Name)
 	}
 	g.topics[topic.Name] = topic
 }
@@ -228,13 +233,18 @@ func (t *RouteTable) removeReplica(g *group, id int64) {
 	}
 }
 
-// forgetIfEmpty removes a group that has lost its last replica, with all that it served.
-func (t *RouteTable) forgetIfEmpty(g *group) {
+// forgetIfEmpty removes a group that has lost its last replica, with all that it served. gone says that the replica did not take its
+// leave.
+func (t *RouteTable) forgetIfEmpty(g *group, gone bool) {
 	if len(g.replicas) > 0 {
 		return
 	}
+	now := t.now()
 	for topic := range g.topics {
 		t.dropQueue(g, topic)
+		if gone && g.elects && len(t.topics[topic]) == 0 {
+			t.lost[topic] = now
+		}
 	}
 	delete(t.groups, g.name)
 }
@@ -253,7 +263,7 @@ func (t *RouteTable) Unregister(brokerName, address string) bool {
 		return false
 	}
 	t.removeReplica(g, id)
-	t.forgetIfEmpty(g)
+	t.forgetIfEmpty(g, false)
 	t.stats.Unregistered++
 	return true
 }
@@ -281,6 +291,11 @@ func (t *RouteTable) Expire() []Removal {
 	defer t.mu.Unlock()
 	now := t.now()
 	out := t.removeWhere(func(r *replica) bool { return now.Sub(r.seen) > r.expiry })
+	for topic, at := range t.lost {
+		if now.Sub(at) >= holdWithin {
+			delete(t.lost, topic)
+		}
+	}
 	t.stats.Expired += uint64(len(out))
 	return out
 }
@@ -294,7 +309,7 @@ func (t *RouteTable) removeWhere(gone func(*replica) bool) []Removal {
 				t.removeReplica(g, id)
 			}
 		}
-		t.forgetIfEmpty(g)
+		t.forgetIfEmpty(g, true)
 	}
 	sort.Slice(out, func(i, j int) bool {
 		if out[i].BrokerName != out[j].BrokerName {
