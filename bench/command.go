@@ -35,6 +35,8 @@ Commands:
   produce   send messages to a topic and measure
   consume   pull messages from a topic and measure
   compare   start brokers on this machine in turn and put the same load on each
+  failover  take the leader of a replicated group away again and again and measure the outage
+  modes     put the same load on one node and on replicated groups in every mode
 
 Run "rmq bench COMMAND --help" for the flags of a command.
 `
@@ -54,6 +56,10 @@ func Command(args []string, stdout, stderr io.Writer) int {
 		return ConsumeCommand(args[1:], stdout, stderr)
 	case "compare":
 		return CompareCommand(args[1:], stdout, stderr)
+	case "failover":
+		return FailoverCommand(args[1:], stdout, stderr)
+	case "modes":
+		return ModesCommand(args[1:], stdout, stderr)
 	case "help", "-h", "--help":
 		fmt.Fprint(stdout, usage)
 		return exitOK
