@@ -234,10 +234,18 @@ func answerless(r *remoting.Request) bool {
 func (p *Processors) leaderWhere(t *transit) (string, error) {
 	ctx, cancel := context.WithDeadline(p.ctx, t.until)
 	defer cancel()
-	if err := p.leader.await(ctx, t.use); err != nil {
-		return "", err
+	for {
+		reign, err := p.leader.await(ctx, t.use)
+		if err != nil {
+			return "", err
+		}
+		asking, cancel := context.WithDeadline(reign, t.until)
+		addr, err := p.Leadership.LeaderAddrOrHere(asking)
+		cancel()
+		if err == nil || reign.Err() == nil || ctx.Err() != nil {
+			return addr, err
+		}
 	}
-	return p.Leadership.LeaderAddrOrHere(ctx)
 }
 
 // forward passes a request on to the leader and its answer back. A request that nobody can answer in time gets

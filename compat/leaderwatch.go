@@ -29,22 +29,30 @@ const (
 type leaderWatch struct {
 	mu      sync.Mutex
 	view    LeaderView
-	since   time.Time     // of the last change of view.Known
-	lostAt  time.Time     // when a leader was last lost
-	led     bool          // the last leader was this replica,
-	ledTerm uint64        // in this term
-	changed chan struct{} // closed and replaced when view.Known changes
+	since   time.Time          // of the last change of view.Known
+	lostAt  time.Time          // when a leader was last lost
+	led     bool               // the last leader was this replica,
+	ledTerm uint64             // in this term
+	changed chan struct{}      // closed and replaced when view.Known changes
+	reign   context.Context    // ends when the leader that is known now is lost
+	end     context.CancelFunc // of reign
 }
 
-// look takes a new view, of a replica that leads or does not.
-func (w *leaderWatch) look(view LeaderView, leading bool, now time.Time) {
+func newLeaderWatch(now time.Time) leaderWatch {
+	return leaderWatch{since: now, changed: make(chan struct{}), end: func() {}}
+}
+
+// look takes a new view, of a replica that leads or does not; ctx is the parent of a reign.
+func (w *leaderWatch) look(ctx context.Context, view LeaderView, leading bool, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	was := w.view.Known
 	w.view = view
-	if view.Known {
-		w.led = leading
-		w.ledTerm = view.Term
+	switch {
+	case leading:
+		w.led, w.ledTerm = true, view.Term
+	case view.Known && view.Term != w.ledTerm: // a term has one leader, though this one may not be ready, or no more
+		w.led = false
 	}
 	if was == view.Known {
 		return
@@ -52,6 +60,9 @@ func (w *leaderWatch) look(view LeaderView, leading bool, now time.Time) {
 	w.since = now
 	if was {
 		w.lostAt = now
+		w.end()
+	} else {
+		w.reign, w.end = context.WithCancel(ctx)
 	}
 	close(w.changed)
 	w.changed = make(chan struct{})
@@ -85,25 +96,25 @@ func (w *leaderWatch) lost() time.Time {
 
 var errHopeless = errors.New("this replica reaches no majority of its group")
 
-// await returns nil once somebody leads. It gives up when ctx ends and, for a change, when there is nothing to wait for.
-func (w *leaderWatch) await(ctx context.Context, u use) error {
+// await returns once somebody leads, with a context that ends when that is over. It gives up when ctx ends and, for a change, when there is nothing to wait for.
+func (w *leaderWatch) await(ctx context.Context, u use) (context.Context, error) {
 	for {
 		w.mu.Lock()
-		known, changed := w.view.Known, w.changed
+		known, changed, reign := w.view.Known, w.changed, w.reign
 		w.mu.Unlock()
 		if known {
-			return nil
+			return reign, nil
 		}
 		var look <-chan time.Time
 		if u != query {
 			if w.hopeless(time.Now()) {
-				return errHopeless
+				return nil, errHopeless
 			}
 			look = time.After(cutOffGrace / 3)
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		case <-changed:
 		case <-look:
 		}
@@ -118,7 +129,7 @@ func (p *Processors) watchLeader(ctx context.Context) {
 	for {
 		now := time.Now()
 		leading := p.Leadership.Leading()
-		p.leader.look(p.LeaderView(), leading, now)
+		p.leader.look(ctx, p.LeaderView(), leading, now)
 		if lost := p.leader.lost(); now.Sub(lost) < lostGrace+time.Second {
 			p.abandon(lost, now.Sub(lost) >= lostGrace)
 		}

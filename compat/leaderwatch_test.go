@@ -12,7 +12,7 @@ import (
 // What a replica makes of what it sees of its group's leader.
 func TestLeaderWatch(t *testing.T) {
 	now := time.Now()
-	w := leaderWatch{since: now, changed: make(chan struct{})}
+	w := newLeaderWatch(now)
 	expect := func(what string, hopeless, leaderless bool) {
 		t.Helper()
 		if got := w.hopeless(now); got != hopeless {
@@ -25,18 +25,19 @@ func TestLeaderWatch(t *testing.T) {
 	expect("at the start", false, false)
 	now = now.Add(actingAfter)
 	expect("nobody came", true, true)
-	w.look(LeaderView{Known: true, Term: 3}, true, now)
+	w.look(t.Context(), LeaderView{Known: true, Term: 3}, true, now)
 	expect("this one leads", false, false)
-	w.look(LeaderView{Term: 3}, false, now)
+	w.look(t.Context(), LeaderView{Known: true, Term: 3}, false, now)
+	w.look(t.Context(), LeaderView{Term: 3}, false, now)
 	expect("its lease ran out", false, false)
 	now = now.Add(cutOffGrace)
-	w.look(LeaderView{Term: 3}, false, now)
+	w.look(t.Context(), LeaderView{Term: 3}, false, now)
 	expect("and nobody followed", true, false)
-	w.look(LeaderView{Term: 4}, false, now)
+	w.look(t.Context(), LeaderView{Term: 4}, false, now)
 	expect("somebody calls for an election", false, false)
-	w.look(LeaderView{Known: true, Term: 4}, false, now)
+	w.look(t.Context(), LeaderView{Known: true, Term: 4}, false, now)
 	expect("another one leads", false, false)
-	w.look(LeaderView{Term: 4}, false, now)
+	w.look(t.Context(), LeaderView{Term: 4}, false, now)
 	now = now.Add(actingAfter - 1)
 	expect("that one is lost", false, false)
 	now = now.Add(1)
@@ -50,8 +51,8 @@ func TestDeposedLeaderRefusesChanges(t *testing.T) {
 	e.known.Store(&LeaderView{Term: 3})
 	p, addr := forwarder(t, e, protocol.SendMessage)
 	now := time.Now()
-	p.leader.look(LeaderView{Known: true, Term: 3}, true, now.Add(-time.Second))
-	p.leader.look(LeaderView{Term: 3}, false, now)
+	p.leader.look(t.Context(), LeaderView{Known: true, Term: 3}, true, now.Add(-time.Second))
+	p.leader.look(t.Context(), LeaderView{Term: 3}, false, now)
 	if resp := callAt(t, addr, protocol.NewRequest(protocol.SendMessage, nil)); resp.Code != protocol.ServiceNotAvailable {
 		t.Fatalf("%d %s", resp.Code, resp.Remark)
 	}
@@ -111,21 +112,21 @@ func TestForwardOutlivesALeaderThatHangs(t *testing.T) {
 
 // Requests wait for a leader without asking for it all the time, and stop waiting when their time is over.
 func TestAwaitLeader(t *testing.T) {
-	w := leaderWatch{since: time.Now(), changed: make(chan struct{})}
+	w := newLeaderWatch(time.Now())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 2)
 	for _, u := range []use{change, query} {
-		go func() { done <- w.await(ctx, u) }()
+		go func() { _, err := w.await(ctx, u); done <- err }()
 	}
-	w.look(LeaderView{Known: true}, false, time.Now())
+	w.look(t.Context(), LeaderView{Known: true}, false, time.Now())
 	for range 2 {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	}
-	w.look(LeaderView{}, false, time.Now())
+	w.look(t.Context(), LeaderView{}, false, time.Now())
 	cancel()
-	if err := w.await(ctx, query); err == nil {
+	if _, err := w.await(ctx, query); err == nil {
 		t.Error("no leader, and no error")
 	}
 }

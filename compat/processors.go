@@ -93,13 +93,13 @@ func New(o Options) *Processors {
 	}
 	p := &Processors{
 		Options: o, broker: o.Broker, replies: remoting.NewBatch(), routes: make(map[int32]route), attempts: make(map[*attempt]struct{}),
-		leader: leaderWatch{since: time.Now(), changed: make(chan struct{})},
+		leader: newLeaderWatch(time.Now()),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if o.Leadership != nil && o.LeaderView != nil {
 		p.forwards.Go(func() { p.watchLeader(p.ctx) })
 	} else {
-		p.leader.view.Known = true
+		p.leader.view.Known, p.leader.reign = true, p.ctx
 	}
 	return p
 }
