@@ -19,7 +19,11 @@ func (c *Conn) read() error {
 		}
 	}
 	for {
-		if err := c.process(time.Now()); err != nil {
+		now := time.Now()
+		if c.server && c.host.paused(now) {
+			return errPaused
+		}
+		if err := c.process(now); err != nil {
 			return err
 		}
 		err := c.stopped(c.fill())

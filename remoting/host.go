@@ -22,6 +22,10 @@ type host struct {
 	callTimeout      time.Duration
 	limits           timeouts
 	tick             time.Duration // of watch
+	pauseMax         time.Duration // 0: pauses of the process do not matter
+	began            time.Time     // awake and resumed count from here
+	awake            atomic.Int64  // when watch last ran
+	resumed          atomic.Int64  // when it last found that the process had been stopped; 0: never
 
 	pool     pool
 	waiters  sync.Pool // of chan answer, for Call
@@ -50,6 +54,7 @@ var errTooMany = errors.New("remoting: too many connections")
 
 // start begins to watch. Close it with stop.
 func (h *host) start() {
+	h.began = time.Now()
 	h.conns = make(map[*Conn]struct{})
 	h.quit, h.done = make(chan struct{}), make(chan struct{})
 	go h.watch()

@@ -41,6 +41,11 @@ type ServerOptions struct {
 	WriteTimeout      time.Duration // without the peer taking a byte of what is to be written [10 s]
 	CallTimeout       time.Duration // of Conn.Call without a deadline of its own [10 s]
 
+	// PauseMax is for how long the process may be stopped (SIGSTOP, a frozen machine) and still answer what came
+	// meanwhile [3 s, what stock clients wait for a send]. After a longer pause every connection is reset: a request
+	// that was given up, and made again elsewhere, must not be carried out behind those that followed it.
+	PauseMax time.Duration
+
 	TLSMode   TLSMode
 	TLSConfig *tls.Config // needed by TLSEnforcing; without it TLSPermissive takes plain frames only
 }
@@ -69,6 +74,7 @@ func (o *ServerOptions) setDefaults() error {
 	orDefault("IdleTimeout", &o.IdleTimeout, 120*time.Second, &err)
 	orDefault("WriteTimeout", &o.WriteTimeout, 10*time.Second, &err)
 	orDefault("CallTimeout", &o.CallTimeout, 10*time.Second, &err)
+	orDefault("PauseMax", &o.PauseMax, 3*time.Second, &err)
 	return err
 }
 
@@ -110,6 +116,7 @@ func Listen(o ServerOptions) (*Server, error) {
 			outboundMax:      o.OutboundBytesMax,
 			outboundTotalMax: o.OutboundBytesTotalMax,
 			callTimeout:      o.CallTimeout,
+			pauseMax:         o.PauseMax,
 			limits:           timeouts{o.FirstFrameTimeout, o.FrameTimeout, o.IdleTimeout, o.WriteTimeout},
 			inbound:          budget{max: o.InboundBytesTotalMax},
 		},
@@ -117,7 +124,7 @@ func Listen(o ServerOptions) (*Server, error) {
 		tls:     o.TLSConfig,
 		closing: make(chan struct{}),
 	}
-	s.host.tick = s.host.limits.tick(time.Second)
+	s.host.tick = s.host.limits.tick(min(time.Second, o.PauseMax/3))
 	for _, addr := range o.Addrs {
 		ln, err := (&net.ListenConfig{KeepAliveConfig: keepAlive}).Listen(context.Background(), "tcp", addr)
 		if err != nil {
@@ -175,7 +182,11 @@ func (s *Server) take(nc net.Conn) {
 	c := newConn(s.host, nc, true)
 	c.greet = s.greet
 	s.host.count.accepted.Add(1)
-	if err := s.host.adopt(c); err != nil {
+	err := errPaused
+	if !s.host.stale(time.Now()) {
+		err = s.host.adopt(c)
+	}
+	if err != nil {
 		s.host.count.refused.Add(1)
 		s.host.log.Debug("connection refused", "peer", c.remote, "reason", err)
 		_ = nc.Close()

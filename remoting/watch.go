@@ -19,6 +19,7 @@ var (
 	errIdle         = errors.New("remoting: idle")
 	errWriteTimeout = errors.New("remoting: peer does not read")
 	errSlowReader   = errors.New("remoting: peer reads too slowly")
+	errPaused       = errors.New("remoting: the process was stopped for longer than requests are waited for")
 )
 
 // What the read loop waits for, as the watch goroutine sees it.
@@ -60,6 +61,7 @@ func (h *host) watch() {
 			h.mu.Lock()
 			conns = h.list(conns[:0])
 			h.mu.Unlock()
+			h.wake(now, conns)
 			for i, c := range conns {
 				if err := c.overdue(clock, h.limits); err != nil {
 					c.fail(err)
@@ -71,6 +73,34 @@ func (h *host) watch() {
 			}
 		}
 	}
+}
+
+// pauseAfterglow is how long after a pause new connections are reset: they come from the listener's backlog, where they
+// may have waited as long as the pause was.
+const pauseAfterglow = 200 * time.Millisecond
+
+// wake notes that the process runs. If it had been stopped, every connection ends, before one that is read after this
+// could take its requests for new ones.
+func (h *host) wake(now time.Time, conns []*Conn) {
+	if h.paused(now) {
+		h.resumed.Store(int64(now.Sub(h.began)))
+		h.log.Warn("this process was stopped for a while: what waits in its connections may long have been given up by who sent it", "connections", len(conns))
+		for _, c := range conns {
+			c.fail(errPaused)
+		}
+	}
+	h.awake.Store(int64(now.Sub(h.began)))
+}
+
+// paused reports whether the process was stopped for long and watch has not run since.
+func (h *host) paused(now time.Time) bool {
+	return h.pauseMax > 0 && now.Sub(h.began)-time.Duration(h.awake.Load()) > h.pauseMax
+}
+
+// stale reports whether a connection that is accepted now may hold requests from before a pause.
+func (h *host) stale(now time.Time) bool {
+	resumed := time.Duration(h.resumed.Load())
+	return h.paused(now) || resumed > 0 && now.Sub(h.began)-resumed < pauseAfterglow
 }
 
 // overdue looks at c at time now and returns why it has to end, or nil. Called by one goroutine.

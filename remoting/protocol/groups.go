@@ -48,6 +48,8 @@ type ArbiterRequest struct {
 	DataAddrs []string `json:"dataAddrs"`
 	// OtherHost refuses an arbiter on a machine that one of DataAddrs is on, too: if that machine is lost, so is the group.
 	OtherHost bool `json:"otherHost,omitempty"`
+	// Exclude are arbiters that do not answer the leader any more: another one is wanted.
+	Exclude []string `json:"exclude,omitempty"`
 	// EntryBytesMax is the largest entry that the group's log may hold; 0 stands for 16 MiB.
 	EntryBytesMax int64 `json:"entryBytesMax,omitempty"`
 }
