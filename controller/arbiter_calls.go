@@ -2,9 +2,6 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"strings"
 
 	"rmq/raftlog"
@@ -16,27 +13,20 @@ const arbiterPrefix = "arbiter-"
 // IsArbiter reports whether a server of a group's configuration is an arbiter: it votes and holds no data.
 func IsArbiter(serverID string) bool { return strings.HasPrefix(serverID, arbiterPrefix) }
 
-// Kinds of calls that a leader makes at an arbiter's Raft port.
+// The kinds of calls at an arbiter's Raft port, beside CallHello. Each is answered by ArbiterStatus.
 const (
-	callArbiterSeed   = "arbiter.seed"
-	callArbiterStatus = "arbiter.status"
-	callArbiterDrop   = "arbiter.drop"
-	callArbiterRemove = "arbiter.remove"
+	CallArbiterSeed   Kind = 16 // ArbiterCall with Point
+	CallArbiterDrop   Kind = 17 // ArbiterCall with Term and Below
+	CallArbiterRemove Kind = 18 // ArbiterCall with Term
+	CallArbiterStatus Kind = 19 // ArbiterCall
 )
 
-// arbiterCall is a call to an arbiter.
-type arbiterCall struct {
-	Kind     string             `json:"kind"`
+// ArbiterCall is a leader's call at an arbiter.
+type ArbiterCall struct {
 	ServerID string             `json:"serverId"` // of the arbiter that is meant
 	Point    *raftlog.FillPoint `json:"point,omitempty"`
+	Term     uint64             `json:"term,omitempty"` // of the leader
 	Below    uint64             `json:"below,omitempty"`
-	Term     uint64             `json:"term,omitempty"` // of the leader that calls
-}
-
-// arbiterAnswer is the answer to every arbiterCall.
-type arbiterAnswer struct {
-	Error string `json:"error,omitempty"` // empty: done
-	ArbiterStatus
 }
 
 // ArbiterStatus is where an arbiter stands.
@@ -63,51 +53,36 @@ const (
 	ArbiterFailed  ArbiterState = "failed"  // its storage failed, or it kept more than twice BytesMax: it does not run
 )
 
-// ErrArbiter is what an arbiter refuses with.
-var ErrArbiter = errors.New("the arbiter refused")
-
 // SeedArbiter lets an arbiter that was offered, or one that lacks what the leader's log no longer holds, begin behind p, which is
 // then no longer needed: the leader keeps no lease. Afterwards the arbiter runs and can be added as a learner. An arbiter that runs
-// and has p's last entry already is left as it is.
+// and can be completed from the leader's log is left as it is. The error of this and the following wraps a *Refusal if the arbiter
+// said no.
 func SeedArbiter(ctx context.Context, calls Caller, addr, serverID string, p raftlog.FillPoint) error {
 	p = p.WithoutBytes()
-	_, err := callArbiter(ctx, calls, addr, arbiterCall{Kind: callArbiterSeed, ServerID: serverID, Point: &p})
+	_, err := callArbiter(ctx, calls, addr, CallArbiterSeed, ArbiterCall{ServerID: serverID, Point: &p})
 	return err
 }
 
 // AskArbiter returns where an arbiter stands.
 func AskArbiter(ctx context.Context, calls Caller, addr, serverID string) (ArbiterStatus, error) {
-	return callArbiter(ctx, calls, addr, arbiterCall{Kind: callArbiterStatus, ServerID: serverID})
+	return callArbiter(ctx, calls, addr, CallArbiterStatus, ArbiterCall{ServerID: serverID})
 }
 
 // DropArbiterBelow tells an arbiter that every data replica holds all entries below index durably. term is the leader's, in which it
 // has committed an entry: an arbiter that follows a later leader refuses.
 func DropArbiterBelow(ctx context.Context, calls Caller, addr, serverID string, term, index uint64) (ArbiterStatus, error) {
-	return callArbiter(ctx, calls, addr, arbiterCall{Kind: callArbiterDrop, ServerID: serverID, Term: term, Below: index})
+	return callArbiter(ctx, calls, addr, CallArbiterDrop, ArbiterCall{ServerID: serverID, Term: term, Below: index})
 }
 
 // RemoveArbiter ends an arbiter that is no longer in the group's committed configuration, and removes what it kept. It refuses if it
 // follows a later leader than term.
 func RemoveArbiter(ctx context.Context, calls Caller, addr, serverID string, term uint64) error {
-	_, err := callArbiter(ctx, calls, addr, arbiterCall{Kind: callArbiterRemove, ServerID: serverID, Term: term})
+	_, err := callArbiter(ctx, calls, addr, CallArbiterRemove, ArbiterCall{ServerID: serverID, Term: term})
 	return err
 }
 
-func callArbiter(ctx context.Context, calls Caller, addr string, c arbiterCall) (ArbiterStatus, error) {
-	request, err := json.Marshal(c)
-	if err != nil {
-		return ArbiterStatus{}, err
-	}
-	body, err := calls.Call(ctx, addr, request)
-	if err != nil {
-		return ArbiterStatus{}, err
-	}
-	var answer arbiterAnswer
-	if err := json.Unmarshal(body, &answer); err != nil || answer.ServerID == "" {
-		return ArbiterStatus{}, fmt.Errorf("%s answered something else than an arbiter does: %v", addr, err)
-	}
-	if answer.Error != "" {
-		return answer.ArbiterStatus, fmt.Errorf("%w: %s", ErrArbiter, answer.Error)
-	}
-	return answer.ArbiterStatus, nil
+func callArbiter(ctx context.Context, calls Caller, addr string, kind Kind, c ArbiterCall) (ArbiterStatus, error) {
+	var status ArbiterStatus
+	_, err := askRaw(ctx, calls, addr, kind, c, &status)
+	return status, err
 }
