@@ -397,6 +397,22 @@ func TestRegistrarPermission(t *testing.T) {
 	}
 }
 
+// A name server learns whether the group wants an acting master, as soon as that changes.
+func TestRegistrarActingMaster(t *testing.T) {
+	n := startScripted(t, "127.0.0.1:0")
+	s := newSource("T")
+	r := startRegistrar(t, RegistrarOptions{NameServers: []string{n.address}, Source: s.get, Clock: newHandClock()})
+	r.Register(within(t))
+	if got := n.next(); got.header.EnableActingMaster {
+		t.Errorf("%+v", got.header)
+	}
+	s.change(func(r *Registration) { r.ActingMaster = true })
+	r.Announce(within(t))
+	if got := n.next(); !got.header.EnableActingMaster {
+		t.Errorf("%+v", got.header)
+	}
+}
+
 // One request in flight, the changes meanwhile in one more.
 func TestRegistrarGathersChanges(t *testing.T) {
 	n := startScripted(t, "127.0.0.1:0")
