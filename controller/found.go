@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -33,8 +34,9 @@ var ErrAmnesia = errors.New("the group exists and this replica's directory is no
 const foundPause = 100 * time.Millisecond
 
 // Found finds out with whom this replica founds its group: it asks the listed members until each has told which directory
-// it is, and returns all of them as the first configuration, which is the same on every member. It fails with ErrAmnesia
-// if a member belongs to a group already that does not know this replica, and with ctx's cause when that ends.
+// it is, and returns all of them as the first configuration, which is the same on every member. It returns nil if one of
+// them has founded the group, with this replica: that needs no more than to start, and the leader sends everything. It fails with
+// ErrAmnesia if a member belongs to a group already that does not know this replica, and with ctx's cause when that ends.
 func Found(ctx context.Context, self Hello, selfAddr string, others []Peer, calls Caller, logger *slog.Logger) ([]raft.Server, error) {
 	known := make(map[int]Hello)
 	said := false
@@ -52,6 +54,9 @@ func Found(ctx context.Context, self Hello, selfAddr string, others []Peer, call
 				return nil, fmt.Errorf("the replica at %s says that it is number %d, the list of members says %d", p.Address, h.Number, p.Number)
 			}
 			known[p.Number] = h
+		}
+		if slices.ContainsFunc(slices.Collect(maps.Values(known)), func(h Hello) bool { return slices.Contains(h.Members, string(self.ServerID())) }) {
+			return nil, nil
 		}
 		servers, err := founders(self, selfAddr, others, known)
 		if servers != nil || err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -21,29 +22,77 @@ type Log interface {
 	Bootstrap(servers []raft.Server) error
 	Start(sm raftlog.StateMachine, m raftlog.Member) error
 	Identity() raftlog.Identity
+	Recovery() raftlog.Recovery
+	LossSettled() error
 	Leadership() <-chan bool
 	Barrier(ctx context.Context) error
 	Configuration() (raft.Configuration, error)
 	Status() raftlog.Status
+
+	AddNonvoter(ctx context.Context, id, addr string) error
+	AddVoter(ctx context.Context, id, addr string) error
+	DemoteVoter(ctx context.Context, id string) error
+	RemoveServer(ctx context.Context, id string) error
+	TransferLeadershipTo(ctx context.Context, id, addr string) error
+
+	EntryEnd(index uint64) (int64, bool)
+	ReadAt(p []byte, off int64) (int, error)
+	Snapshot() error
+	Lease() (release func())
+	FillPoint(applied int64) (raftlog.FillPoint, error)
 }
 
 // Net is the Raft port of this replica. *raftlog.PeerNet is one.
 type Net interface {
 	Caller
 	Transport() raft.Transport
+	Progress(addr string) (raftlog.PeerProgress, bool)
+	SetMuted(muted bool)
+	Muted() bool
 }
 
 // Options configures a Group.
 type Options struct {
 	Name    string // brokerName
-	Replica int    // replica number: from brokerId, never changes
+	Cluster string // brokerClusterName
+	Replica int    // replica number: from brokerId, never changes; -1 before Admit: the leader allocates it
 	Address string // of the Raft port; any non-empty word for a group of one voter
-	// Peers are the other listed members; none means a group of one voter, which needs no Net.
-	Peers      []Peer
+	// Net is the Raft port. Without it the group is this one voter for ever.
 	Net        Net
-	ClientAddr string // where this replica answers clients
+	Calls      *Switchboard // answers at Net; nil if nobody asks
+	ClientAddr string       // where this replica answers clients
 	Log        Log
 	State      raftlog.StateMachine
+
+	// For Admit, and while the leader is looked for:
+
+	Founding  Founding
+	Peers     []Peer // the other listed members
+	Refilling bool   // the directory holds a log that the leader's no longer continues: see Refill
+	Find      func(ctx context.Context) ([]string, error)
+	Grant     func(ctx context.Context, r GrantRequest) error // nil: nobody objects
+	Sink      Sink                                            // nil: this replica cannot be filled
+
+	// For Start:
+
+	Servers  []raft.Server // of Admission
+	Listed   bool          // the members were listed by hand: two voters are kept without an arbiter
+	Async    bool          // asyncLearner: this replica never votes
+	Priority int           // brokerElectionPriority: less is preferred, 0 is no wish
+	Replicas *Replicas     // told who counts while this replica leads; nil: nobody wants to know
+	Arbiters ArbiterSource // nil: no arbiter
+	// Export pins the newest checkpoint of State for a replica that is to be filled; nil: none can be.
+	Export             func() (Export, error)
+	FillBytesPerSecond int64 // 0: no bound
+	Node               *Node // nil: leaders are not spread
+	// Prefer and Balance switch on the moves of the lead to the replica with the highest priority, and to the node that leads fewest
+	// groups; nil is on.
+	Prefer, Balance func() bool
+	// Refill is told once that the leader no longer has what this replica needs. The replica is to be closed and started again, with
+	// Refilling set. It must not block.
+	Refill func()
+	Pace   Pace
+
 	// TakeOver prepares this replica for leading: it is called when everything committed before this term is applied.
 	// Only when it returns nil does the replica count as leading.
 	TakeOver func(ctx context.Context) error
@@ -57,24 +106,7 @@ type Options struct {
 	Logger        *slog.Logger
 }
 
-// Group is one replica of a group, running.
-type Group struct {
-	o      Options
-	self   Hello         // of the start
-	asking chan struct{} // holds a token while the leader is asked where it is
-	cancel context.CancelFunc
-	done   chan struct{}
-
-	mu      sync.Mutex
-	leading bool
-	changed chan struct{} // closed and replaced when leading changes
-	leader  string        // server id of the leader that is known
-	addr    string        // where that one answers clients, once asked
-}
-
-// Start founds the group if the directory is new, which takes every listed member, and joins it. It returns as soon as
-// Raft runs; WaitLeading and WaitLeader tell who leads.
-func Start(ctx context.Context, o Options) (*Group, error) {
+func (o *Options) complete() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -84,32 +116,75 @@ func Start(ctx context.Context, o Options) (*Group, error) {
 	if o.LeaderChanged == nil {
 		o.LeaderChanged = func() {}
 	}
-	self := Self(o)
-	id := self.ServerID()
+	if o.Refill == nil {
+		o.Refill = func() {}
+	}
+	if o.Replicas == nil {
+		o.Replicas = NewReplicas(func() uint64 { return o.Log.Status().LastIndex })
+	}
+	o.Pace.complete()
+}
+
+// Group is one replica of a group, running.
+type Group struct {
+	o      Options
+	self   Hello         // of the start
+	asking chan struct{} // holds a token while the leader is asked where it is
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	fills    *fills
+	team     atomic.Pointer[team] // while this replica leads
+	settled  atomic.Bool          // it has its vote back because nobody else could lead
+	refilled atomic.Bool          // Refill has been told
+
+	mu      sync.Mutex
+	leading bool
+	changed chan struct{} // closed and replaced when leading changes
+	leader  string        // server id of the leader that is known
+	addr    string        // where that one answers clients, once asked
+}
+
+// Start founds the group if the directory is new and Servers says with whom, and joins it. It returns as soon as Raft runs; WaitLeading
+// and WaitLeader tell who leads. A directory that may be new has been through Admit, or Start does that: it cannot fill it then.
+func Start(ctx context.Context, o Options) (*Group, error) {
+	o.complete()
 	known, err := o.Log.HasState()
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", o.Name, err)
 	}
-	if !known {
-		servers, err := Found(ctx, self, o.Address, o.Peers, o.Net, o.Logger)
+	if !known && o.Servers == nil && o.Founding == Listed {
+		a, err := Admit(ctx, o)
 		if err != nil {
 			return nil, fmt.Errorf("group %s: founding it: %w", o.Name, err)
 		}
-		o.Logger.Info("founding the group", "group", o.Name, "replica", id, "members", servers)
-		if err := o.Log.Bootstrap(servers); err != nil {
+		o.Servers = a.Servers
+	}
+	g := &Group{o: o, self: Self(o), asking: make(chan struct{}, 1), done: make(chan struct{}), changed: make(chan struct{})}
+	id := g.self.ServerID()
+	if !known && o.Servers != nil {
+		o.Logger.Info("founding the group", "group", o.Name, "replica", id, "members", o.Servers)
+		if err := o.Log.Bootstrap(o.Servers); err != nil {
 			return nil, fmt.Errorf("group %s: founding it: %w", o.Name, err)
 		}
 	}
+	g.fills = newFills(o.Log, o.Export, o.FillBytesPerSecond)
 	m := raftlog.Member{ServerID: string(id), Address: o.Address}
+	muted := g.muted()
 	if o.Net != nil {
+		o.Net.SetMuted(muted)
 		m.Transport = o.Net.Transport()
+	}
+	if muted {
+		o.Logger.Warn("the machine has stopped before the last bytes reached the disk: this replica does not vote until it has caught up", "group", o.Name)
 	}
 	if err := o.Log.Start(o.State, m); err != nil {
 		return nil, fmt.Errorf("group %s: %w", o.Name, err)
 	}
-	runCtx, cancel := context.WithCancel(context.Background())
-	g := &Group{o: o, self: self, asking: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}), changed: make(chan struct{})}
-	go g.run(runCtx)
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	o.Calls.connect(g.answer)
+	go g.run(g.ctx, muted)
 	return g, nil
 }
 
@@ -155,15 +230,22 @@ func (g *Group) setLeading(leading bool) {
 	}
 	g.mu.Unlock()
 	if was != leading {
+		g.o.Node.note(g.o.Name, leading)
 		g.o.Led(leading)
 	}
 }
 
 // run keeps one term's duties going at a time.
-func (g *Group) run(ctx context.Context) {
+func (g *Group) run(ctx context.Context, muted bool) {
 	defer close(g.done)
 	var term, watch sync.WaitGroup
 	watch.Go(func() { g.watchLeader(ctx) })
+	if g.o.Net != nil {
+		watch.Go(func() { g.petition(ctx) })
+	}
+	if muted {
+		watch.Go(func() { g.settle(ctx) })
+	}
 	defer watch.Wait()
 	endTerm := context.CancelFunc(func() {})
 	stop := func() {
@@ -202,8 +284,7 @@ func (g *Group) lead(ctx context.Context) {
 			return
 		}
 		if err == nil {
-			g.setLeading(true)
-			err = g.o.Lead(ctx)
+			err = g.duties(ctx)
 		}
 		if ctx.Err() != nil {
 			return
@@ -215,4 +296,24 @@ func (g *Group) lead(ctx context.Context) {
 		case <-time.After(barrierRetry):
 		}
 	}
+}
+
+// duties runs what a leader does, until ctx ends or the duties of the group's owner do.
+func (g *Group) duties(ctx context.Context) error {
+	if g.o.Net == nil {
+		g.setLeading(true)
+		return g.o.Lead(ctx)
+	}
+	t := newTeam(g, g.o.Log.Status().Term)
+	g.team.Store(t)
+	g.setLeading(true)
+	ctx, cancel := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	tasks.Go(func() { t.run(ctx) })
+	err := g.o.Lead(ctx)
+	cancel()
+	g.team.Store(nil)
+	tasks.Wait()
+	g.o.Replicas.follow()
+	return err
 }

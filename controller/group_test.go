@@ -19,6 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeLog is a log whose leadership and barriers the test decides.
 type fakeLog struct {
+	Log          // what no test of these asks for
 	known        bool
 	bootstrapped []raft.Server
 	member       raftlog.Member
@@ -45,6 +46,7 @@ func (l *fakeLog) Start(_ raftlog.StateMachine, m raftlog.Member) error {
 }
 
 func (l *fakeLog) Identity() raftlog.Identity { return raftlog.Identity{Incarnation: "me"} }
+func (l *fakeLog) Recovery() raftlog.Recovery { return raftlog.Recovery{} }
 func (l *fakeLog) Leadership() <-chan bool    { return l.leadership }
 func (l *fakeLog) Status() raftlog.Status {
 	if s := l.status.Load(); s != nil {

@@ -2,9 +2,8 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -25,6 +24,121 @@ func Self(o Options) Hello {
 // Answer answers the question of another replica who this one is; it is the Handler of the Raft port.
 func Answer(o Options) []byte {
 	return EncodeAnswer(Self(o), nil)
+}
+
+// hello is what this replica tells of itself now.
+func (g *Group) hello() Hello {
+	h := Self(g.o)
+	s := g.o.Log.Status()
+	h.Leader, h.LeaderAddr, h.Term, h.LastIndex, h.LastTerm = s.LeaderID, s.LeaderAddr, s.Term, s.LastIndex, s.LastTerm
+	h.Leads, h.Settled = g.team.Load() != nil, g.settled.Load()
+	if g.o.Net != nil {
+		h.Muted = g.o.Net.Muted()
+	}
+	return h
+}
+
+// report is where this replica stands.
+func (g *Group) report() Report {
+	s := g.o.Log.Status()
+	r := Report{
+		Hello: g.hello(), FirstIndex: s.FirstIndex, LastIndex: s.LastIndex, DurableIndex: s.DurableIndex, AppliedOffset: g.o.State.AppliedOffset(),
+		Async: g.o.Async, Priority: g.o.Priority, NodeLeads: g.o.Node.Leads(),
+	}
+	if g.o.Node != nil {
+		r.Node = g.o.Node.name
+	}
+	return r
+}
+
+// answer answers a call of another server of the group.
+func (g *Group) answer(ctx context.Context, m Message) (any, []byte, error) {
+	switch Kind(m.Head) {
+	case CallHello:
+		return g.hello(), nil, nil
+	case CallReport:
+		return g.report(), nil, nil
+	case CallFillEnd:
+		var r FillEnd
+		if err := decode(m, &r); err != nil {
+			return nil, nil, err
+		}
+		g.fills.finish(r, time.Now())
+		return nil, nil, nil
+	}
+	t := g.team.Load()
+	if t == nil {
+		no := refuse(CodeNotLeader, "this replica does not lead group %s", g.o.Name)
+		no.Leader = g.o.Log.Status().LeaderAddr
+		return nil, nil, no
+	}
+	return t.answer(ctx, m)
+}
+
+// answer answers a call that is for the leader.
+func (t *team) answer(ctx context.Context, m Message) (any, []byte, error) {
+	switch Kind(m.Head) {
+	case CallJoin:
+		var r JoinRequest
+		if err := decode(m, &r); err != nil {
+			return nil, nil, err
+		}
+		a, err := t.join(ctx, r)
+		return a, nil, err
+	case CallFillBegin:
+		var r FillRequest
+		if err := decode(m, &r); err != nil {
+			return nil, nil, err
+		}
+		offer, err := t.g.fills.begin(r, time.Now())
+		return offer, nil, err
+	case CallFillRead:
+		var r FillRead
+		if err := decode(m, &r); err != nil {
+			return nil, nil, err
+		}
+		b, err := t.g.fills.read(ctx, r)
+		return nil, b, err
+	case CallSettle:
+		var r SettleRequest
+		if err := decode(m, &r); err != nil {
+			return nil, nil, err
+		}
+		return t.settle(r), nil, nil
+	case CallElect:
+		var r ElectRequest
+		if err := decode(m, &r); err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, t.elect(ctx, r.Number)
+	case CallRemove:
+		var r RemoveRequest
+		if err := decode(m, &r); err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, t.g.RemoveReplica(ctx, r.Number)
+	}
+	return nil, nil, refuse(CodeRefused, "a call of kind %d is not known here", m.Head)
+}
+
+func decode(m Message, v any) error {
+	if err := json.Unmarshal(m.Body, v); err != nil {
+		return refuse(CodeRefused, "a call of kind %d cannot be read: %v", m.Head, err)
+	}
+	return nil
+}
+
+// refill has this replica started anew, to be filled.
+func (g *Group) refill(why string) {
+	if g.refilled.CompareAndSwap(false, true) {
+		g.o.Logger.Warn("this replica has to be filled again", "group", g.o.Name, "why", why)
+		g.o.Refill()
+	}
+}
+
+// SnapshotOffered is for raftlog.PeerNetOptions.OnSnapshotOffered.
+func (g *Group) SnapshotOffered(_, serverID string, _, index uint64) {
+	g.refill(fmt.Sprintf("its leader %s no longer has the entries after the last one here, it offers a snapshot of entry %d", serverID, index))
 }
 
 // leaderPoll is how often a replica looks whether it knows of another leader: Raft tells only the leader itself.
@@ -59,9 +173,8 @@ func (g *Group) watchLeader(ctx context.Context) {
 func (g *Group) LeaderNumber() (int, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	number, _, _ := strings.Cut(g.leader, "-")
-	n, err := strconv.Atoi(number)
-	return n, err == nil
+	n := NumberOf(g.leader)
+	return n, n >= 0
 }
 
 // LeaderAddr is where the leader answers clients. It waits until another replica is known to lead and has told, or ctx

@@ -100,7 +100,7 @@ func (p *planner) list(want func(m MemberView) bool) []MemberView {
 }
 
 func dataVoter(m MemberView) bool      { return m.Voter && !m.Arbiter }
-func arbiter(m MemberView) bool        { return m.Arbiter }
+func anyArbiter(m MemberView) bool     { return m.Arbiter }
 func arbiterVoter(m MemberView) bool   { return m.Arbiter && m.Voter }
 func arbiterLearner(m MemberView) bool { return m.Arbiter && !m.Voter }
 func dataLearner(m MemberView) bool    { return !m.Voter && !m.Arbiter && !m.Async && m.Contact }
@@ -154,7 +154,7 @@ func (p *planner) overfull() Action {
 func (p *planner) needless() Action {
 	data := len(p.list(dataVoter))
 	others := len(p.Joiners) + len(p.list(func(m MemberView) bool { return !m.Arbiter && !m.Async && m.ID != p.Self }))
-	for _, m := range p.list(arbiter) {
+	for _, m := range p.list(anyArbiter) {
 		switch {
 		case data >= 3:
 			if a := p.change(Remove, m, "%d data replicas vote", data); a.Kind != NoAction {
@@ -191,7 +191,7 @@ func (p *planner) replace() Action {
 
 func (p *planner) move() Action {
 	for _, m := range p.Members {
-		if m.Moved != "" && m.Moved != m.Address && m.ID != p.Self && !p.taken(m.Moved) {
+		if m.Moved != "" && m.Moved != m.Address && !p.taken(m.Moved) {
 			return Action{Kind: ChangeAddress, ID: m.ID, Address: m.Moved, Why: "it was at " + m.Address}
 		}
 	}

@@ -1,0 +1,439 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// team is the servers of the group as its leader sees them, for one term.
+type team struct {
+	g     *Group
+	o     *Options
+	self  string // server id
+	term  uint64
+	began time.Time
+	wake  chan struct{} // holds a token when something has come that the plan may depend on
+	tasks sync.WaitGroup
+	turn  chan struct{} // holds the token of who changes the membership or hands the lead on
+
+	mu      sync.Mutex
+	members []*member
+	joiners map[string]*joiner
+	numbers map[string]int // given to directories without one, by incarnation
+	commit  uint64         // at the last look
+	seekAt  time.Time      // when an arbiter may be asked for again
+	restAt  time.Time      // when the next change may be tried, after one that failed
+	movedAt time.Time      // when the lead was last handed on, or came
+}
+
+// member is a server of the configuration.
+type member struct {
+	Server
+	number   int // -1 for an arbiter
+	arbiter  bool
+	report   *Report // the last one in this term; nil of an arbiter
+	status   *ArbiterStatus
+	asked    bool // it has been asked once, and has answered or not
+	asking   bool
+	async    bool      // known from its request to join, until it reports
+	knows    bool      // whether async is known
+	heard    time.Time // its last answer to entries
+	match    uint64
+	lag      int64 // bytes, -1 if unknown
+	caught   bool
+	caughtAt time.Time // when it was last seen to have caught up; zero if never
+	contact  bool
+	gone     bool
+	addedAt  time.Time
+}
+
+// joiner is a server that asks to be a member.
+type joiner struct {
+	JoinRequest
+	at time.Time
+}
+
+const (
+	joinerKept   = 10 * time.Second // after its last question
+	actionTime   = 10 * time.Second
+	actionRest   = time.Second // after a change that failed
+	caughtUpLag  = 256 << 10   // bytes that may be lacking
+	joinersMax   = 64
+	numberSearch = 1 << 16
+)
+
+func newTeam(g *Group, term uint64) *team {
+	now := time.Now()
+	t := &team{
+		g: g, o: &g.o, self: string(g.self.ServerID()), term: term, began: now, movedAt: now,
+		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), joiners: make(map[string]*joiner), numbers: make(map[string]int),
+	}
+	t.look(now)
+	return t
+}
+
+// run leads the team until ctx ends.
+func (t *team) run(ctx context.Context) {
+	defer t.g.fills.close()
+	defer t.tasks.Wait()
+	look := time.NewTicker(t.o.Pace.Look)
+	defer look.Stop()
+	var polled time.Time
+	for {
+		now := time.Now()
+		t.look(now)
+		if now.Sub(polled) >= t.o.Pace.Poll {
+			polled = now
+			t.poll(ctx)
+			t.g.fills.sweep(now, t.o.Replicas.Match)
+		}
+		t.step(ctx, now)
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		case <-t.wake:
+		}
+	}
+}
+
+func (t *team) nudge() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// look takes note of the configuration and of who is in contact, and tells Replicas.
+func (t *team) look(now time.Time) {
+	conf, err := t.o.Log.Configuration()
+	if err != nil {
+		return // Raft ends
+	}
+	status := t.o.Log.Status()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.adopt(conf, now)
+	for _, m := range t.members {
+		if m.ID == t.self {
+			m.contact, m.caught, m.match, m.heard, m.caughtAt = true, true, status.LastIndex, now, now
+			continue
+		}
+		t.lookAt(m, status.CommitIndex, now)
+	}
+	t.commit = status.CommitIndex
+	for id, j := range t.joiners {
+		if now.Sub(j.at) > joinerKept {
+			delete(t.joiners, id)
+		}
+	}
+	t.o.Replicas.lead(t.term, t.counting(now))
+}
+
+// adopt makes the members those of a configuration. t.mu is held.
+func (t *team) adopt(conf raft.Configuration, now time.Time) {
+	old := t.members
+	t.members = nil
+	for _, s := range conf.Servers {
+		id := string(s.ID)
+		var m *member
+		if i := slices.IndexFunc(old, func(m *member) bool { return m.ID == id }); i >= 0 {
+			m = old[i]
+		} else {
+			m = &member{number: NumberOf(id), arbiter: IsArbiter(id), addedAt: now, lag: -1}
+			if j := t.joiners[id]; j != nil {
+				m.async, m.knows = j.Async, true
+			}
+		}
+		m.Server = Server{ID: id, Address: string(s.Address), Voter: s.Suffrage == raft.Voter}
+		t.members = append(t.members, m)
+	}
+}
+
+// lookAt judges one member. t.mu is held; t.commit is still that of the look before.
+func (t *team) lookAt(m *member, commit uint64, now time.Time) {
+	if p, ok := t.o.Net.Progress(m.Address); ok && p.ServerID == m.ID && p.Term == t.term {
+		m.heard, m.match = p.LastAnswer, p.MatchIndex
+	}
+	m.match = max(m.match, t.o.Replicas.Match(m.ID))
+	silent := now.Sub(m.heard)
+	if m.heard.IsZero() {
+		silent = now.Sub(m.addedAt)
+	}
+	m.contact = !m.heard.IsZero() && silent <= t.o.Pace.Contact
+	m.gone = silent > t.o.Pace.Gone
+	m.lag = -1
+	if end, ok := t.o.Log.EntryEnd(commit); ok {
+		if has, ok := t.o.Log.EntryEnd(m.match); ok {
+			m.lag = max(end-has, 0)
+		}
+	}
+	// What was committed a look ago is all that can be expected of it.
+	m.caught = m.contact && m.match > 0 && (m.match >= t.commit && t.commit > 0 || m.lag >= 0 && m.lag <= caughtUpLag)
+	if m.caught {
+		m.caughtAt = now
+	}
+}
+
+// counting returns the other data replicas that count for acknowledgements: the voters, and the learners that have caught up once
+// and are not meant to be far. t.mu is held.
+func (t *team) counting(now time.Time) []replica {
+	var list []replica
+	for _, m := range t.members {
+		if m.ID == t.self || m.arbiter || !m.Voter && (!m.knows || m.async || m.caughtAt.IsZero()) {
+			continue
+		}
+		inSync := m.contact && !m.caughtAt.IsZero() && now.Sub(m.caughtAt) <= t.o.Pace.InSync
+		list = append(list, replica{id: m.ID, connected: m.contact, inSync: inSync})
+	}
+	return list
+}
+
+// NumberOf returns the replica number that a server id begins with, -1 if there is none.
+func NumberOf(serverID string) int {
+	number, _, _ := strings.Cut(serverID, "-")
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// poll asks every member where it stands, each in its own time.
+func (t *team) poll(ctx context.Context) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	below := t.durable() + 1
+	for _, m := range t.members {
+		if m.ID == t.self || m.asking {
+			continue
+		}
+		m.asking = true
+		id, addr := m.ID, m.Address
+		if m.arbiter {
+			t.tasks.Go(func() { t.askArbiter(ctx, id, addr, below) })
+		} else {
+			t.tasks.Go(func() { t.askMember(ctx, id, addr) })
+		}
+	}
+}
+
+// durable is the last entry that every data replica with a vote is known to have on stable storage; 0 if one has not said. t.mu is
+// held.
+func (t *team) durable() uint64 {
+	lowest := t.o.Log.Status().DurableIndex
+	for _, m := range t.members {
+		switch {
+		case m.ID == t.self || m.arbiter || !m.Voter:
+		case m.report == nil:
+			return 0
+		default:
+			lowest = min(lowest, m.report.DurableIndex, m.match)
+		}
+	}
+	return lowest
+}
+
+func (t *team) askMember(ctx context.Context, id, addr string) {
+	var r Report
+	err := Ask(ctx, t.o.Net, addr, CallReport, ReportRequest{Leader: t.self, Term: t.term, ClientAddr: t.o.ClientAddr}, &r)
+	if err == nil && string(r.ServerID()) != id {
+		err = fmt.Errorf("%s is now %s", addr, r.ServerID())
+	}
+	t.answered(id, func(m *member) {
+		if err == nil {
+			m.report, m.async, m.knows = &r, r.Async, true
+		}
+	})
+}
+
+func (t *team) askArbiter(ctx context.Context, id, addr string, below uint64) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var s ArbiterStatus
+	var err error
+	if below > 1 {
+		s, err = DropArbiterBelow(ctx, t.o.Net, addr, id, t.term, below)
+	} else {
+		s, err = AskArbiter(ctx, t.o.Net, addr, id)
+	}
+	t.answered(id, func(m *member) {
+		if err == nil {
+			m.status = &s
+		}
+	})
+}
+
+func (t *team) answered(id string, note func(m *member)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.members {
+		if m.ID == id {
+			if note(m); !m.asked {
+				t.nudge()
+			}
+			m.asked, m.asking = true, false
+		}
+	}
+}
+
+// step plans, and begins what is planned unless something is under way.
+func (t *team) step(ctx context.Context, now time.Time) {
+	select {
+	case t.turn <- struct{}{}:
+	default:
+		return // when that is done it nudges
+	}
+	v, ok := t.view(now)
+	var a Action
+	if ok {
+		a = Plan(v)
+	}
+	var move func(ctx context.Context) error
+	if ok && a.Kind == NoAction {
+		move = t.better(now)
+	}
+	if a.Kind == NoAction && move == nil {
+		<-t.turn
+		return
+	}
+	t.tasks.Go(func() {
+		defer t.nudge()
+		defer func() { <-t.turn }()
+		ctx, cancel := context.WithTimeout(ctx, actionTime)
+		defer cancel()
+		if move != nil {
+			if err := move(ctx); err != nil {
+				t.o.Logger.Info("the lead stays here", "group", t.o.Name, "error", err)
+			}
+			return
+		}
+		t.carryOut(ctx, a)
+	})
+}
+
+// view is what the plan depends on; ok is false until every member has been asked in this term, and while a failure rests.
+func (t *team) view(now time.Time) (v View, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v = View{Self: t.self, Listed: t.o.Listed, Arbiter: ArbiterOff}
+	if t.o.Arbiters != nil {
+		v.Arbiter = ArbiterSeek
+		if now.Before(t.seekAt) {
+			v.Arbiter = ArbiterWait
+		}
+	}
+	for _, m := range t.members {
+		if m.ID != t.self && !m.asked {
+			return v, false
+		}
+		mv := MemberView{
+			ID: m.ID, Address: m.Address, Number: m.number, Arbiter: m.arbiter, Voter: m.Voter,
+			Contact: m.contact, Gone: m.gone, Caught: m.caught, Async: m.async || !m.knows,
+		}
+		if m.status != nil {
+			mv.Full = m.status.BytesMax > 0 && m.status.Bytes >= m.status.BytesMax
+		}
+		switch j := t.joiners[m.ID]; {
+		case m.ID == t.self:
+			mv.Moved = t.o.Address
+		case j != nil && j.Address != m.Address:
+			mv.Moved = j.Address
+		}
+		v.Members = append(v.Members, mv)
+	}
+	for id, j := range t.joiners {
+		if j.Running {
+			v.Joiners = append(v.Joiners, JoinerView{ID: id, Address: j.Address, Number: j.Number})
+		}
+	}
+	slices.SortFunc(v.Joiners, func(a, b JoinerView) int { return strings.Compare(a.ID, b.ID) })
+	return v, !now.Before(t.restAt)
+}
+
+// carryOut does one planned change.
+func (t *team) carryOut(ctx context.Context, a Action) {
+	t.o.Logger.Info("the group's members change", "group", t.o.Name, "change", a.String(), "address", a.Address, "why", a.Why)
+	var err error
+	log := t.o.Log
+	switch a.Kind {
+	case AddLearner, ChangeAddress: // of a voter it changes the address only
+		err = log.AddNonvoter(ctx, a.ID, a.Address)
+	case Promote:
+		err = log.AddVoter(ctx, a.ID, a.Address)
+	case Demote:
+		err = log.DemoteVoter(ctx, a.ID)
+	case Remove:
+		err = t.remove(ctx, a.ID, a.Address)
+	case SeekArbiter:
+		err = t.seek(ctx)
+	}
+	now := time.Now()
+	t.look(now)
+	if err == nil || ctx.Err() != nil && t.g.ctx.Err() != nil {
+		return
+	}
+	t.o.Logger.Warn("a change of the group's members has failed", "group", t.o.Name, "change", a.String(), "error", err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if a.Kind == SeekArbiter {
+		t.seekAt = now.Add(t.o.Pace.Retry)
+	} else {
+		t.restAt = now.Add(actionRest)
+	}
+}
+
+// remove takes a server out of the configuration, and tells it if it is an arbiter: a replica learns it from the log.
+func (t *team) remove(ctx context.Context, id, addr string) error {
+	if err := t.o.Log.RemoveServer(ctx, id); err != nil {
+		return err
+	}
+	if IsArbiter(id) {
+		told, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		if err := RemoveArbiter(told, t.o.Net, addr, id, t.term); err != nil {
+			t.o.Logger.Info("a removed arbiter does not answer", "group", t.o.Name, "arbiter", id, "error", err)
+		}
+	}
+	return nil
+}
+
+// seek finds an arbiter, has it begin where the group stands, and makes it a learner.
+func (t *team) seek(ctx context.Context) error {
+	r := ArbiterRequest{Cluster: t.o.Log.Identity().ClusterID, Group: t.o.Name}
+	if t.o.Cluster != "" {
+		r.Cluster = t.o.Cluster
+	}
+	t.mu.Lock()
+	for _, m := range t.members {
+		if m.arbiter {
+			r.Exclude = append(r.Exclude, m.ID)
+		}
+	}
+	t.mu.Unlock()
+	point, err := t.o.Log.FillPoint(noLimit)
+	if err != nil {
+		return err
+	}
+	r.SegmentBytes = point.SegmentBytes
+	offer, err := t.o.Arbiters.Offer(ctx, r)
+	if err != nil {
+		return fmt.Errorf("no arbiter, so that the group does not survive the loss of its leader's machine by itself: %w", err)
+	}
+	if !IsArbiter(offer.ServerID) || offer.Address == "" {
+		return fmt.Errorf("the arbiter on offer is %q at %q", offer.ServerID, offer.Address)
+	}
+	seed, cancel := context.WithTimeout(ctx, actionTime/2)
+	defer cancel()
+	if err := SeedArbiter(seed, t.o.Net, offer.Address, offer.ServerID, point); err != nil {
+		return err
+	}
+	return t.o.Log.AddNonvoter(ctx, offer.ServerID, offer.Address)
+}
