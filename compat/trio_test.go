@@ -301,3 +301,54 @@ func TestFollowersPullOutlivesTheLeader(t *testing.T) {
 		})
 	}
 }
+
+// The next leader knows who consumes and who holds which queue, and has the holders look again at once.
+func TestConsumersOfTheNextLeader(t *testing.T) {
+	g := startTrio(t)
+	old := g.leader()
+	old.send("T", 0, "", "x")
+	told := make(chan string, 10) // addresses of members that push
+	mux := remoting.NewMux()
+	mux.Handle(protocol.NotifyConsumerIdsChanged, &remoting.Class{Name: "push", Limit: 10}, func(r *remoting.Request) {
+		told <- r.Conn.RemoteAddr().String()
+		r.Done()
+	})
+	consumer := remoting.NewClient(remoting.ClientOptions{Mux: mux})
+	defer consumer.Close()
+	beat := protocol.NewRequest(protocol.HeartBeat, nil)
+	beat.Body = heartbeatBody(t, "g", "c", "T")
+	for _, m := range append([]*member{old}, g.members[:]...) { // the leader first: it creates the group
+		if resp, err := consumer.Call(t.Context(), m.addr, beat); err != nil || resp.Code != protocol.Success {
+			t.Fatal(resp, err)
+		}
+	}
+	lock := func(m *member, client string) string {
+		t.Helper()
+		var locked protocol.LockBatchResponseBody
+		m.ask(protocol.LockBatchMq, nil, fmt.Appendf(nil, `{"consumerGroup":"g","clientId":%q,"mqSet":[{"topic":"T","brokerName":"broker-a","queueId":0}]}`, client), &locked)
+		return fmt.Sprint(len(locked.LockOKMQSet))
+	}
+	if got := lock(old, "c") + lock(g.follower(old), "c"); got != "11" { // whichever it asks
+		t.Fatal(got)
+	}
+	for len(told) > 0 {
+		<-told
+	}
+	old.cutOff()
+	next := g.leader(old)
+	for at := ""; at != next.addr; {
+		select {
+		case at = <-told:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the next leader tells its consumers nothing")
+		}
+	}
+	if got := lock(next, "c") + lock(next, "other"); got != "10" {
+		t.Errorf("queues that the holder and another one got: %s", got)
+	}
+	var list protocol.GetConsumerListByGroupResponseBody
+	next.ask(protocol.GetConsumerListByGroup, &protocol.GetConsumerListByGroupRequestHeader{ConsumerGroup: "g"}, nil, &list)
+	if fmt.Sprint(list.ConsumerIDList) != "[c]" {
+		t.Errorf("members %v", list.ConsumerIDList)
+	}
+}
