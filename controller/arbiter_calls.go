@@ -31,6 +31,8 @@ type ArbiterCall struct {
 
 // ArbiterStatus is where an arbiter stands.
 type ArbiterStatus struct {
+	Cluster  string `json:"cluster"`
+	Group    string `json:"group"`
 	ServerID string `json:"serverId"`
 	// State is what the arbiter does: waits to be seeded, runs, has been elected and cannot complete a data replica so far and
 	// therefore does not vote, or has given up.

@@ -168,6 +168,7 @@ type Hello struct {
 	Leader     string `json:"leader,omitempty"`     // server id of the leader that this one knows of
 	LeaderAddr string `json:"leaderAddr,omitempty"` // its Raft port
 	Leads      bool   `json:"leads,omitempty"`      // this one leads, and has applied all that was committed before
+	Arbiter    bool   `json:"arbiter,omitempty"`    // this one is an arbiter; it has no number
 	Muted      bool   `json:"muted,omitempty"`      // takes no part in elections
 	Settled    bool   `json:"settled,omitempty"`    // was muted, and is no longer because all others were too
 	Term       uint64 `json:"term,omitempty"`
