@@ -171,7 +171,6 @@ func (m *member) runTerms(ctx context.Context) {
 			if m.log.Barrier(termCtx) != nil || m.broker.TakeOver(termCtx) != nil {
 				return
 			}
-			m.broker.BeginParking()
 			m.ready.Store(true)
 			_ = m.broker.Lead(termCtx)
 		})
