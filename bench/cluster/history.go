@@ -46,6 +46,7 @@ type Send struct {
 	Queue        int32
 	Began, Ended time.Time
 	Acked        bool
+	Degraded     bool  // acknowledged with the status that fewer replicas hold it than were asked for
 	Uncertain    int   // attempts that may have been carried out although they were not acknowledged
 	Attempts     int   // all of them
 	Offset       int64 // in its queue, if it was acknowledged
@@ -95,6 +96,20 @@ func (h *History) count(which func(*Send) bool) (n int) {
 		}
 	}
 	return n
+}
+
+// AckedWith counts the acknowledgements in a stretch of time: plain ones, and those with the status of fewer replicas.
+func (h *History) AckedWith(from, to time.Time) (plain, degraded int) {
+	for _, s := range h.Sends {
+		switch {
+		case !s.Acked || s.Began.Before(from) || s.Ended.After(to):
+		case s.Degraded:
+			degraded++
+		default:
+			plain++
+		}
+	}
+	return plain, degraded
 }
 
 // LongestGap is the longest time without an acknowledgement, and when it began.

@@ -37,3 +37,21 @@ func TestOrderAcrossLeaderKills(t *testing.T) {
 		})
 	}
 }
+
+// A leader that was paused goes on with the sends that lie in its sockets, which their producers have long sent again.
+// None of them may come behind what was sent since.
+func TestOrderAcrossLeaderPauses(t *testing.T) {
+	r := listed(t, nil)
+	r.options.Keys, r.options.UntilAcked, r.options.Producers = 64, true, 16
+	w := r.load()
+	for range 2 {
+		n := r.leader()
+		r.must(n.Stop())
+		r.acked(w, 500) // by another one, after the time-out of producers
+		pause(r.ctx, pauseOf)
+		r.must(n.Cont())
+		r.acked(w, 500)
+		r.settled()
+	}
+	r.finish(w, Evidence{AckedMin: 2000, DeliveredMin: 2000, InSequence: true})
+}

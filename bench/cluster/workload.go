@@ -254,6 +254,8 @@ func (w *Workload) attempt(s *Send, end time.Time) bool {
 		s.LastError = err.Error()
 		s.Uncertain++
 		return false
+	case resp.Code == protocol.SlaveNotAvailable, resp.Code == protocol.FlushSlaveTimeout:
+		s.Degraded = true // stored, and clients take it for an acknowledgement with a status
 	case resp.Code != protocol.Success:
 		s.LastError = fmt.Sprintf("%s: code %d: %s", address, resp.Code, resp.Remark)
 		if resp.Code != protocol.SystemBusy { // nothing was stored then
