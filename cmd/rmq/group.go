@@ -314,8 +314,10 @@ func (g *group) handOver() bool {
 	}
 	if err != nil {
 		g.logger.Warn("no other replica has taken over yet", "error", err)
+		return false
 	}
-	return err == nil
+	g.net.SetMuted(true) // the lead must not come back to a replica that is about to go
+	return true
 }
 
 const (
