@@ -49,7 +49,7 @@ type Log struct {
 	sm   StateMachine // set by Start before Raft runs
 	raft atomic.Pointer[raft.Raft]
 
-	trans        raft.Transport // set with raft
+	peers, trans raft.Transport // what Start was given, and what Raft was; set before raft
 	snapshotting sync.Mutex     // one Snapshot at a time
 	settled      atomic.Int64   // offset of the newest snapshot that Raft knows of
 

@@ -17,6 +17,10 @@ const changeWait = 10 * time.Second
 // its address changes. Leader only, like all changes of the configuration; they return when the change is committed. ErrNotLeader:
 // nothing was appended; ErrUncertain: it may yet be committed, as after an error of ctx.
 func (l *Log) AddNonvoter(ctx context.Context, id, addr string) error {
+	if l.raft.Load() == nil {
+		return ErrClosed
+	}
+	l.member(id, true)
 	return l.changeConfiguration(ctx, "add learner "+id, func(r *raft.Raft, wait time.Duration) raft.Future {
 		return r.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), 0, wait)
 	})
@@ -47,9 +51,20 @@ func (l *Log) DemoteVoter(ctx context.Context, id string) error {
 // RemoveServer takes id out of the group; one that is not in it is no error. A leader that removes itself steps down once that is
 // committed.
 func (l *Log) RemoveServer(ctx context.Context, id string) error {
-	return l.changeConfiguration(ctx, "remove "+id, func(r *raft.Raft, wait time.Duration) raft.Future {
+	err := l.changeConfiguration(ctx, "remove "+id, func(r *raft.Raft, wait time.Duration) raft.Future {
 		return r.RemoveServer(raft.ServerID(id), 0, wait)
 	})
+	if err == nil {
+		l.member(id, false)
+	}
+	return err
+}
+
+// member tells the transport who is a member.
+func (l *Log) member(id string, is bool) {
+	if t, ok := l.peers.(interface{ member(id string, is bool) }); ok {
+		t.member(id, is)
+	}
 }
 
 // changeConfiguration runs one change and waits for it.

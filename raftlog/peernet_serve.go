@@ -95,6 +95,7 @@ func (t *peerTransport) noteLeader(c *peerConn, m *raft.AppendEntriesRequest, r 
 		return
 	}
 	c.leaderTerm = m.Term
+	t.contacts.noteAll()
 	addr := string(m.Addr)
 	if addr == "" {
 		addr = c.addr

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -38,6 +37,7 @@ type peerTransport struct {
 	rpcs      chan raft.RPC
 	heartbeat atomic.Pointer[func(raft.RPC)]
 	tasks     taskGroup // readers of pipelines
+	contacts  contactTable
 
 	mu    sync.Mutex
 	peers map[peerKey]*peerConns
@@ -100,7 +100,21 @@ func (t *peerTransport) AppendEntries(id raft.ServerID, target raft.ServerAddres
 		t.hangUp(peerKey{id, target})
 	}
 	if err == nil {
+		if heartbeat {
+			t.contacts.note(id)
+		}
 		t.n.progress.answered(id, target, args, resp)
+	} else if !heartbeat {
+		err = t.failed(id, err)
+	}
+	return err
+}
+
+// failed returns err, and does so only when there is a point in trying again.
+func (t *peerTransport) failed(id raft.ServerID, err error) error {
+	var remote *remoteError
+	if !errors.As(err, &remote) {
+		t.contacts.await(t.ctx, id)
 	}
 	return err
 }
@@ -121,6 +135,7 @@ func shorten(args *raft.AppendEntriesRequest) {
 // leads notes that this replica leads in the term of args, and counts.
 func (t *peerTransport) leads(args *raft.AppendEntriesRequest) {
 	if t.n.progress.lead(args.Term) {
+		t.contacts.noteAll()
 		t.n.leader.forget(args.Term)
 	}
 	if isHeartbeat(args) {
@@ -149,14 +164,6 @@ func (t *peerTransport) election(id raft.ServerID, target raft.ServerAddress, ar
 
 func (t *peerTransport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
 	return t.call(id, target, args, resp, t.n.o.ControlTimeout)
-}
-
-// InstallSnapshot tells the other replica that it must be filled, and always fails.
-func (t *peerTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, _ io.Reader) error {
-	if err := t.call(id, target, args, resp, t.n.o.ControlTimeout); err != nil {
-		return err
-	}
-	return errSnapshotOffered
 }
 
 // call sends one request and waits for its answer. A connection that was kept may have died unseen, so a failure on one is tried

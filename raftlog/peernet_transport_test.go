@@ -82,6 +82,7 @@ func TestPeerSilenceHangsUp(t *testing.T) {
 	if err := a.AppendEntries("2-b", addr, &raft.AppendEntriesRequest{Term: 1}, &raft.AppendEntriesResponse{}); err == nil {
 		t.Fatal("a heartbeat without an answer succeeded")
 	}
+	a.(*peerTransport).member("2-b", false) // else they would wait for the next heartbeat
 	if err := <-entries; err == nil {
 		t.Fatal("entries without an answer succeeded")
 	}

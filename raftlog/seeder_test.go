@@ -7,6 +7,7 @@ import (
 
 	"io"
 	"math"
+	"sync"
 	"testing"
 	"time"
 
@@ -210,23 +211,25 @@ func (s *source) interrupt(t *testing.T, start *crashfs.FS, at int, power bool, 
 	o := fillOptions(disk)
 	o.BootID = func() string { return boot }
 	var left *crashfs.FS
+	var once sync.Once
 	base := disk.Ops()
 	disk.OnOp(func(op crashfs.Op) {
-		if op.Seq >= base+uint64(at) && left == nil {
+		if op.Seq < base+uint64(at) {
+			return
+		}
+		once.Do(func() {
 			if power {
 				left = disk.CrashClone(uint64(at))
 			} else {
 				left = disk.Clone()
 			}
-		}
+		})
 	})
 	if _, err := s.fill(disk, o, 9000); err != nil {
 		t.Fatal(err)
 	}
 	disk.OnOp(nil)
-	if left == nil { // the flusher did less this time
-		left = disk.Clone()
-	}
+	once.Do(func() { left = disk.Clone() }) // the flusher did less this time
 	if power {
 		boot = "b"
 	}

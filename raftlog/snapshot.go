@@ -106,7 +106,7 @@ func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	return metas, nil
 }
 
-// Open returns the manifest of a snapshot; the state itself travels by other means.
+// Open returns the manifest of a snapshot; the state itself travels by other means. The reader is an *offer.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +118,7 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 			}
 			meta := s.list[i].meta()
 			meta.Size = int64(len(b))
-			return meta, io.NopCloser(bytes.NewReader(b)), nil
+			return meta, &offer{bytes.NewReader(b), s.l, meta}, nil
 		}
 	}
 	return nil, nil, fmt.Errorf("raftlog: no snapshot %q", id)

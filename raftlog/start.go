@@ -148,7 +148,7 @@ func (l *Log) startRaft(m Member) error {
 		}
 		return fmt.Errorf("raftlog: start raft: %w", err)
 	}
-	l.started, l.trans = true, trans
+	l.started, l.peers, l.trans = true, m.Transport, trans
 	l.raft.Store(r)
 	l.halt = sync.OnceValue(func() raft.Future { return r.Shutdown() })
 	l.tasks.Go(func() { l.runLeadership(changes) })
