@@ -37,6 +37,10 @@ func startAgent(client string, pollMs int, dir string, argv []string) (*agent, e
 	defer log.Close()
 	a := &agent{client: client, pollMs: pollMs, cmd: exec.Command(argv[0], argv[1:]...), exited: make(chan struct{}),
 		records: make(map[string]*record), waiting: make(map[string]chan<- string)}
+	events, err := os.Create(filepath.Join(dir, "agent-"+client+".events"))
+	if err != nil {
+		return nil, err
+	}
 	a.cmd.Dir, a.cmd.Stderr = dir, log
 	a.cmd.Env = append(os.Environ(), "HOME="+dir, "NAMESRV_ADDR=")
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -52,7 +56,8 @@ func startAgent(client string, pollMs int, dir string, argv []string) (*agent, e
 	}
 	go func() {
 		defer close(a.exited)
-		lines := bufio.NewScanner(out)
+		defer events.Close()
+		lines := bufio.NewScanner(io.TeeReader(out, events))
 		for lines.Scan() {
 			a.hear(lines.Text())
 		}

@@ -17,6 +17,8 @@ import (
 // topology says which servers a suite runs on.
 type topology struct {
 	groups, replicas int
+	role             string // of two replicas from files as in RocketMQ's 2m-2s samples: ASYNC_MASTER or SYNC_MASTER; "": groups from dledger files
+	noArbiter        bool   // of such groups: the slave is never promoted
 	namesrv          string // version of an Apache name server to take instead of rmq's
 	apacheBroker     string // version of an Apache broker to register beside the groups
 }
@@ -41,6 +43,7 @@ type node struct {
 type cluster struct {
 	dir         string
 	namesrv     *harness.Process
+	namesrvArgv []string
 	namesrvAddr string
 	nodes       []*node
 }
@@ -60,7 +63,12 @@ func startCluster(ctx context.Context, o options, t topology, dir string) (_ *cl
 		return nil, err
 	}
 	for g := range t.groups {
-		if err := c.addGroup(o, fmt.Sprintf("RaftNode%02d", g), t.replicas); err != nil {
+		if t.role != "" {
+			err = c.addPair(o, fmt.Sprintf("broker-%c", 'a'+g), t)
+		} else {
+			err = c.addGroup(o, fmt.Sprintf("RaftNode%02d", g), t.replicas)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -103,7 +111,13 @@ func (c *cluster) startNamesrv(ctx context.Context, o options, apache string) er
 			return err
 		}
 	}
-	if c.namesrv, err = harness.Start("namesrv", c.dir, append(argv, "-c", file)); err != nil {
+	c.namesrvArgv = append(argv, "-c", file)
+	return c.restartNamesrv(ctx)
+}
+
+// restartNamesrv starts the name server, which does not run, and waits until it is up.
+func (c *cluster) restartNamesrv(ctx context.Context) (err error) {
+	if c.namesrv, err = harness.Start("namesrv", c.dir, c.namesrvArgv); err != nil {
 		return err
 	}
 	return c.namesrv.AwaitLine(ctx, "The Name Server boot success. serializeType=JSON")
@@ -136,6 +150,33 @@ func (c *cluster) addGroup(o options, group string, replicas int) error {
 			return err
 		}
 		c.nodes = append(c.nodes, &node{name: name, group: group, addr: fmt.Sprintf("127.0.0.1:%d", port), argv: []string{o.rmq, "broker", "-c", file}})
+	}
+	return nil
+}
+
+// addPair writes the files of a master and its slave, in the manner of RocketMQ's 2m-2s samples.
+func (c *cluster) addPair(o options, group string, t topology) error {
+	for id, role := range []string{t.role, "SLAVE"} {
+		port, err := harness.FreePort(-2, 1)
+		if err != nil {
+			return err
+		}
+		name := group + strings.Repeat("-s", id)
+		file := filepath.Join(c.dir, name+".properties")
+		lines := []string{
+			"brokerClusterName=" + clusterName, "brokerName=" + group, fmt.Sprint("brokerId=", id), "deleteWhen=04", "fileReservedTime=48",
+			"brokerRole=" + role, "flushDiskType=ASYNC_FLUSH",
+			// What differs on one machine:
+			fmt.Sprint("listenPort=", port), "brokerIP1=127.0.0.1", "storePathRootDir=" + filepath.Join(c.dir, name), "mappedFileSizeCommitLog=67108864", "",
+		}
+		if t.noArbiter {
+			lines = append(lines, "arbiter=off", "")
+		}
+		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o644); err != nil {
+			return err
+		}
+		c.nodes = append(c.nodes, &node{name: name, group: group, addr: fmt.Sprintf("127.0.0.1:%d", port),
+			argv: []string{o.rmq, "broker", "-n", c.namesrvAddr, "-c", file}})
 	}
 	return nil
 }
@@ -194,6 +235,11 @@ func (c *cluster) restart(ctx context.Context, n *node) error {
 
 // heal restarts every broker that was ended, and waits until every group has a leader.
 func (c *cluster) heal(ctx context.Context) error {
+	if !c.namesrv.Running() {
+		if err := c.restartNamesrv(ctx); err != nil {
+			return err
+		}
+	}
 	for _, n := range c.nodes {
 		if !n.process.Running() {
 			if err := c.restart(ctx, n); err != nil {
@@ -240,6 +286,20 @@ func (c *cluster) leader(ctx context.Context, group string) (*node, error) {
 		case <-time.After(lookEach):
 		}
 	}
+}
+
+// follower returns a running broker of a group that does not lead.
+func (c *cluster) follower(ctx context.Context, group string) (*node, error) {
+	leader, err := c.leader(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range c.nodes {
+		if n.group == group && n != leader && n.process.Running() {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("%s has no follower that runs", group)
 }
 
 // brokers returns the addresses by group and id that the name server knows.

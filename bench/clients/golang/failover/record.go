@@ -86,7 +86,9 @@ type fields struct {
 
 func (f *fields) text() string {
 	if len(f.words) == 0 {
-		f.err = fmt.Errorf("too few words")
+		if f.err == nil {
+			f.err = fmt.Errorf("too few words")
+		}
 		return ""
 	}
 	w := f.words[0]
@@ -163,7 +165,7 @@ type figures struct {
 }
 
 // judge computes the figures and lists what must never be: losses, changes of what was acknowledged, broken order.
-func (r *record) judge(w workload) (figures, []error) {
+func (r *record) judge(w workload, x expectation) (figures, []error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := figures{Statuses: make(map[string]int), Reasons: make(map[string]int)}
@@ -186,9 +188,9 @@ func (r *record) judge(w workload) (figures, []error) {
 		ins = append(ins, g.begin)
 	}
 	f.GapMs, f.ReceiveGapMs = longestGap(acks)/1000, longestGap(ins)/1000
-	errs = append(errs, r.judgePlaces(&f)...)
+	errs = append(errs, r.judgePlaces(&f, x.async)...)
 	if w.orderly {
-		errs = append(errs, r.judgeOrder()...)
+		errs = append(errs, r.judgeOrder(x.lateSends)...)
 	}
 	if w.refuse {
 		errs = append(errs, r.judgeRetries(&f, w)...)
@@ -196,8 +198,8 @@ func (r *record) judge(w workload) (figures, []error) {
 	return f, errs
 }
 
-// judgePlaces compares what was acknowledged with what came from there.
-func (r *record) judgePlaces(f *figures) (errs []error) {
+// judgePlaces compares what was acknowledged with what came from there. With async, what was acknowledged may be lost, and its place taken.
+func (r *record) judgePlaces(f *figures, async bool) (errs []error) {
 	at := make(map[place][2]int) // what lies where
 	bodies := make(map[[2]int]map[place]bool)
 	for _, g := range r.receipts {
@@ -223,11 +225,13 @@ func (r *record) judgePlaces(f *figures) (errs []error) {
 			continue
 		}
 		body := [2]int{s.key, s.n}
-		if other, ok := acked[s.place]; ok {
+		if other, ok := acked[s.place]; ok && !async {
 			errs = append(errs, fmt.Errorf("two messages acknowledged at %v: %d:%d and %d:%d", s.place, other.key, other.n, s.key, s.n))
 		}
 		acked[s.place] = s
 		switch {
+		case len(bodies[body]) == 0 && async:
+			f.Lost++
 		case len(bodies[body]) == 0:
 			f.Lost++
 			errs = append(errs, fmt.Errorf("LOST: %d:%d, acknowledged with %s at %v", s.key, s.n, s.status, s.place))
@@ -242,16 +246,17 @@ func (r *record) judgePlaces(f *figures) (errs []error) {
 }
 
 // judgeOrder requires that every key's messages are stored and received in order, and that no two listeners are in one queue at a time.
-func (r *record) judgeOrder() (errs []error) {
+// With late, any message may come again later.
+func (r *record) judgeOrder(late bool) (errs []error) {
 	byPlace := slices.Clone(r.receipts)
 	slices.SortFunc(byPlace, func(a, b receipt) int { return comparePlaces(a.place, b.place) })
 	byPlace = slices.CompactFunc(byPlace, func(a, b receipt) bool { return a.place == b.place })
-	if err := inOrder(byPlace); err != nil {
+	if err := inOrder(byPlace, late); err != nil {
 		errs = append(errs, fmt.Errorf("stored order: %w", err))
 	}
 	byTime := slices.Clone(r.receipts)
 	slices.SortStableFunc(byTime, func(a, b receipt) int { return int(a.begin - b.begin) })
-	if err := inOrder(byTime); err != nil {
+	if err := inOrder(byTime, late); err != nil {
 		errs = append(errs, fmt.Errorf("order of receipt: %w", err))
 	}
 	inside := make(map[place]receipt) // the last one in each queue; offset 0
@@ -277,9 +282,10 @@ func comparePlaces(a, b place) int {
 	return int(a.offset - b.offset)
 }
 
-// inOrder requires of every key the numbers from 0 on, once repeats of a suffix already seen are left out: 0 1 2 1 2 3 is in order, 0 1 2 1 3 is not.
-func inOrder(receipts []receipt) error {
-	type progress struct{ last, highest int }
+// inOrder requires of every key the numbers from 0 on, once repeats of a suffix already seen are left out: 0 1 2 1 2 3 is in order, 0 1 2 1 3 is
+// not, unless repeats may come late.
+func inOrder(receipts []receipt, late bool) error {
+	type progress struct{ last, highest int } // last < highest: within a repeat
 	keys := make(map[int]progress)
 	for _, g := range receipts {
 		p, ok := keys[g.key]
@@ -287,8 +293,10 @@ func inOrder(receipts []receipt) error {
 			p = progress{-1, -1}
 		}
 		switch {
+		case late && g.n <= p.highest:
+			continue
 		case g.n == p.last+1:
-		case g.n <= p.last && p.last == p.highest: // a repeat begins
+		case g.n <= p.last: // a repeat begins
 		default:
 			return fmt.Errorf("key %d: %d came after %d (the highest was %d), from %v", g.key, g.n, p.last, p.highest, g.place)
 		}

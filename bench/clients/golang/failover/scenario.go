@@ -23,6 +23,12 @@ type expectation struct {
 	onlySendOK   bool
 	gapMs        int64 // of Java clients, at most; 0: whatever it is
 	apacheToo    bool  // messages are acknowledged by the Apache broker and by the groups
+	// The leader acknowledged before others had the message: what the next one lacks is lost, but never what a consumer has seen.
+	async bool
+	// No SEND_OK from the first group from settle after the fault on, but some other answer.
+	notOnlyHere bool
+	// Sends that lay in the leader's sockets while it was frozen may be stored when it goes on, after their repetitions.
+	lateSends bool
 }
 
 var (
@@ -30,9 +36,11 @@ var (
 	// spread is plain over several groups. The Go client forgets which group has failed when it tries again (it shadows the variable) and takes the
 	// next queue: with its own two retries and several queues of a group in a row it may not leave the group.
 	spread = workload{name: "plain", threads: 4, keys: 4, pauseMs: 10, queues: 2, retries: 6}
-	keys64 = workload{name: "keys", threads: 8, keys: 64, pauseMs: 10, queues: 4, orderly: true, workMs: 1}
-	single = workload{name: "single", threads: 1, keys: 1, pauseMs: 10, queues: 1, orderly: true, workMs: 1}
-	retry  = workload{name: "retry", threads: 1, keys: 1, pauseMs: 100, queues: 1, refuse: true, maxReconsume: 2}
+	// backlog is consumed more slowly than it is sent.
+	backlog = workload{name: "backlog", threads: 4, keys: 4, pauseMs: 10, queues: 2, workMs: 20}
+	keys64  = workload{name: "keys", threads: 8, keys: 64, pauseMs: 10, queues: 4, orderly: true, workMs: 1}
+	single  = workload{name: "single", threads: 1, keys: 1, pauseMs: 10, queues: 1, orderly: true, workMs: 1}
+	retry   = workload{name: "retry", threads: 1, keys: 1, pauseMs: 100, queues: 1, refuse: true, maxReconsume: 2}
 )
 
 // supervised is the time after which systemd, as delivered in our unit, starts a broker again.
@@ -118,6 +126,36 @@ func freeze(ctx context.Context, c *cluster) error {
 	return errors.Join(err, n.process.Signal(syscall.SIGCONT))
 }
 
+// killFollower kills a follower of the first group; the caller heals the cluster later.
+func killFollower(ctx context.Context, c *cluster) error {
+	n, err := c.follower(ctx, c.groups()[0])
+	if err != nil {
+		return err
+	}
+	return c.kill(n)
+}
+
+// terminateFollower stops a follower of the first group in order; the caller heals the cluster later.
+func terminateFollower(ctx context.Context, c *cluster) error {
+	n, err := c.follower(ctx, c.groups()[0])
+	if err != nil {
+		return err
+	}
+	return c.terminate(n)
+}
+
+// killNamesrv kills the only name server and starts it again after a while.
+func killNamesrv(ctx context.Context, c *cluster) error {
+	const away = 3 * time.Second
+	if err := c.namesrv.Kill(); err != nil {
+		return err
+	}
+	if err := pause(ctx, away); err != nil {
+		return err
+	}
+	return c.restartNamesrv(ctx)
+}
+
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -135,6 +173,7 @@ type result struct {
 	Replicas int                           `json:"replicas"`
 	FaultMs  int64                         `json:"faultMs"` // how long the fault lasted, from its first blow until the servers were up again
 	Seconds  float64                       `json:"seconds"`
+	Leaders  []leaderChange                `json:"leaders"` // from shortly before the fault on
 	PollMs   map[string]int                `json:"pollMs"`  // how often each client asked for routes
 	Clients  map[string]map[string]figures `json:"clients"` // by client and workload
 	Problems []string                      `json:"problems,omitempty"`
@@ -158,19 +197,17 @@ func (s scenario) run(ctx context.Context, suite string, c *cluster, agents []*a
 		}
 	}
 	var loads []*load
-	problem(s.measure(ctx, suite, c, agents, &loads, &r))
-	problem(each(loads, func(l *load) error { return l.drain(ctx) }))
+	faultEnded, err := s.measure(ctx, suite, c, agents, &loads, &r)
+	problem(err)
+	problem(each(loads, func(l *load) error { return l.drain(ctx, s.expect.async) }))
 	for _, l := range loads {
-		if l.offsets.stop != nil {
-			problem(l.offsets.stop())
-		}
-		f, errs := l.judge(l.workload)
+		f, errs := l.judge(l.workload, s.expect)
 		if r.Clients[l.agent.client] == nil {
 			r.Clients[l.agent.client] = make(map[string]figures)
 		}
 		r.Clients[l.agent.client][l.name], r.PollMs[l.agent.client] = f, l.agent.pollMs
 		const most = 5 // one cause, a thousand consequences
-		for i, err := range append(errs, s.expect.check(l, f)...) {
+		for i, err := range append(errs, s.expect.check(l, f, faultEnded)...) {
 			if i == most {
 				r.Problems = append(r.Problems, fmt.Sprintf("%s: and %d more", l.topic, len(errs)-most))
 				break
@@ -178,46 +215,64 @@ func (s scenario) run(ctx context.Context, suite string, c *cluster, agents []*a
 			r.Problems = append(r.Problems, l.topic+": "+err.Error())
 		}
 	}
-	err := c.heal(ctx)
+	err = c.heal(ctx)
 	r.Seconds = float64(time.Since(start).Milliseconds()) / 1000
 	return r, err
 }
 
-// measure starts the loads, brings about the fault, and returns when messages flow again.
-func (s scenario) measure(ctx context.Context, suite string, c *cluster, agents []*agent, loads *[]*load, r *result) error {
+// measure starts the loads, brings about the fault, and returns when messages flow again. It returns when the fault was over.
+func (s scenario) measure(ctx context.Context, suite string, c *cluster, agents []*agent, loads *[]*load, r *result) (ended time.Time, err error) {
 	for _, a := range agents {
 		for _, w := range s.workloads {
 			l, err := startLoad(ctx, c, a, w, suite+"-"+s.name)
 			if err != nil {
-				return err
+				return ended, err
 			}
 			*loads = append(*loads, l)
 		}
 	}
 	if err := each(*loads, func(l *load) error { return l.awaitSteady(ctx) }); err != nil {
-		return err
+		return ended, err
 	}
+	watches := []*watch{c.watchLeaders(ctx, &r.Leaders)}
 	for _, l := range *loads {
-		l.watchOffsets(ctx)
+		watches = append(watches, l.watchProgress(ctx))
 	}
+	defer func() {
+		for _, w := range watches {
+			err = errors.Join(err, w.stop())
+		}
+	}()
 	const before, after = 1500 * time.Millisecond, 1500 * time.Millisecond
 	if err := pause(ctx, before); err != nil {
-		return err
+		return ended, err
 	}
 	began := time.Now()
 	if err := s.fault(ctx, c); err != nil {
-		return err
+		return ended, err
 	}
-	ended := time.Now()
+	ended = time.Now()
 	r.FaultMs = ended.Sub(began).Milliseconds()
 	if err := each(*loads, func(l *load) error { return l.awaitAcks(ctx, ended) }); err != nil {
-		return err
+		return ended, err
 	}
-	return pause(ctx, after)
+	return ended, pause(ctx, after)
 }
 
 // check says in what way the figures of a load are not as expected.
-func (x expectation) check(l *load, f figures) (errs []error) {
+func (x expectation) check(l *load, f figures, faultEnded time.Time) (errs []error) {
+	if x.notOnlyHere {
+		const settle = time.Second
+		by := make(map[string]int)
+		for _, s := range l.sends {
+			if s.status != "" && s.place.broker == l.cluster.groups()[0] && s.begin > faultEnded.Add(settle).UnixMicro() {
+				by[s.status]++
+			}
+		}
+		if by["SEND_OK"] > 0 || len(by) == 0 {
+			errs = append(errs, fmt.Errorf("with its follower dead, the group answered %v", by))
+		}
+	}
 	if x.noFailedSend && f.Failed > 0 && !l.orderly {
 		errs = append(errs, fmt.Errorf("%d failed sends: %v", f.Failed, f.Reasons))
 	}

@@ -37,7 +37,8 @@ func allSuites() []suite {
 			{"gone", ordered, killGone, expectation{}},
 			{"terminated", ordered, terminateLeader, expectation{noFailedSend: true, onlySendOK: true}},
 			{"rolling", []workload{plain, keys64}, rolling, expectation{noFailedSend: true, onlySendOK: true}},
-			{"frozen", ordered, freeze, expectation{}},
+			{"frozen", ordered, freeze, expectation{lateSends: true}},
+			{"namesrv-killed", []workload{plain}, killNamesrv, expectation{noFailedSend: true, onlySendOK: true}},
 		}},
 		{"groups", topology{groups: 3, replicas: 3}, allClients, []scenario{
 			{"killed", []workload{spread}, killRestarted, expectation{noFailedSend: true, onlySendOK: true}},
@@ -48,6 +49,19 @@ func allSuites() []suite {
 		}},
 		{"apache-broker", topology{groups: 1, replicas: 3, apacheBroker: "4.9.7"}, allClients, []scenario{
 			{"killed", []workload{spread}, killRestarted, expectation{noFailedSend: true, apacheToo: true}},
+		}},
+		{"2m-2s-async", topology{groups: 2, replicas: 2, role: "ASYNC_MASTER"}, javaClients, []scenario{
+			{"slave-stopped", []workload{spread}, terminateFollower, expectation{noFailedSend: true, onlySendOK: true}},
+			{"master-killed", []workload{spread}, killGone, expectation{noFailedSend: true, onlySendOK: true, async: true}},
+		}},
+		{"2m-2s-async-no-arbiter", topology{groups: 2, replicas: 2, role: "ASYNC_MASTER", noArbiter: true}, javaClients, []scenario{
+			{"slave-stopped", []workload{spread}, terminateFollower, expectation{noFailedSend: true, onlySendOK: true}},
+			{"master-killed", []workload{backlog}, killGone, expectation{noFailedSend: true, onlySendOK: true, async: true}},
+		}},
+		{"2m-2s-sync", topology{groups: 2, replicas: 2, role: "SYNC_MASTER"}, javaClients, []scenario{
+			{"slave-killed", []workload{spread}, killFollower, expectation{noFailedSend: true, notOnlyHere: true}},
+			{"master-killed", []workload{spread}, killGone, expectation{noFailedSend: true}},
+			{"rolling", []workload{spread}, rolling, expectation{noFailedSend: true}},
 		}},
 	}
 }
