@@ -141,11 +141,32 @@ func (s *Store) Applied(end int64) {
 		wakes = s.waits.dueTopic(topic, wakes)
 	}
 	s.touched, s.deleted, s.wakes = s.touched[:0], s.deleted[:0], wakes
+	watch, changed := s.watcher, s.configChanged
+	s.configChanged = false
 	s.applyMu.Unlock()
+	if changed && watch.ConfigChanged != nil {
+		watch.ConfigChanged()
+	}
+	if watch.Applied != nil {
+		watch.Applied(end)
+	}
 	for i, wake := range wakes {
 		wakes[i] = nil
 		wake()
 	}
+}
+
+// Watcher is told what happens to the store, from Apply's goroutine, outside any lock; it must be quick.
+type Watcher struct {
+	Applied       func(end int64) // everything below end is applied; nil: not told
+	ConfigChanged func()          // settings were applied, of which Config tells; nil: not told
+}
+
+// Watch sets the one watcher.
+func (s *Store) Watch(w Watcher) {
+	s.applyMu.Lock()
+	defer s.applyMu.Unlock()
+	s.watcher = w
 }
 
 // AppliedOffset returns the log position below which everything is applied.

@@ -181,5 +181,6 @@ func (s *Store) applyPutConfig(d *decoder) error {
 		return err
 	}
 	s.settings.put(key, value)
+	s.configChanged = true
 	return nil
 }

@@ -46,6 +46,7 @@ type FetchResult struct {
 	MinOffset     int64
 	MaxOffset     int64
 	LastStoreTime int64 // of the last message found, ms
+	LastPosition  int64 // in the log, of the last message examined; 0 if none was
 }
 
 // Bounds of one fetch.
@@ -134,6 +135,7 @@ func (s *Store) collect(q *queue, req *FetchRequest, res *FetchResult, sc *scrat
 		}
 		for i := 0; i < len(entries); {
 			if req.Filter != nil && !req.Filter.Match(int64(entries[i].tagsCode)) {
+				res.LastPosition = entries[i].phys
 				i++
 				res.NextOffset++
 				continue
@@ -160,6 +162,7 @@ func (s *Store) collect(q *queue, req *FetchRequest, res *FetchResult, sc *scrat
 				return err
 			}
 			res.NextOffset += int64(j - i)
+			res.LastPosition = entries[j-1].phys
 			if needsMessage && !req.Filter.MatchMessage(lastView) {
 				i = j
 				continue

@@ -84,6 +84,8 @@ type Store struct {
 	touched       []*queue   // got messages since the last Applied
 	deleted       []string   // topics deleted since the last Applied
 	wakes         []func()   // scratch of Applied
+	watcher       Watcher
+	configChanged bool // since the last Applied
 
 	topics   topicTable
 	groups   groupTable

@@ -26,6 +26,7 @@ type Log interface {
 	MinOffset() int64
 	EndOffset() int64
 	IsLeader() bool
+	Term() uint64
 }
 
 // Broker is one replica of one broker group, seen from the requests' side. All methods are safe for concurrent use.
@@ -44,7 +45,10 @@ type Broker struct {
 	creating creations
 	stats    *Stats
 	backlog  sendBacklog
+	settings atomic.Pointer[GroupSettings]
+	acks     acks
 
+	proved        atomic.Int64           // when the newest change was proposed that is known to be committed, ns of the clock
 	readOnly      atomic.Pointer[string] // why writes are refused (disk full), nil when they are not
 	lastStoreTime int64                  // touched by Prepare only, which has one caller
 	parked        atomic.Int64
@@ -52,11 +56,14 @@ type Broker struct {
 	scratch       sync.Pool // *scratch
 	unique        uniqueIDs
 	tasks         sync.WaitGroup          // goroutines of spawn
+	background    sync.WaitGroup          // goroutines that New has started
+	stop          context.CancelFunc      // ends those
 	refiling      sync.Mutex              // held across an append: see refile
 	endDuties     context.CancelCauseFunc // of Lead; guarded by refiling
 }
 
-// New returns a broker over the group's log and state. It starts nothing: Lead runs the leader's duties.
+// New returns a broker over the group's log and state. What every replica does, whether it leads or not, begins at once:
+// silent clients are forgotten and the counters sampled until Close. Lead runs the leader's duties.
 func New(log Log, st *store.Store, opts Options) (*Broker, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
@@ -70,6 +77,13 @@ func New(log Log, st *store.Store, opts Options) (*Broker, error) {
 	b.stats = newStats(b.clock)
 	b.scratch.New = func() any { return &scratch{record: make([]byte, 0, 4096), properties: make([]byte, 0, 512)} }
 	b.unique.init(opts.Host.Addr(), b.started)
+	b.acks.init(opts.Replicas.OnHeld)
+	b.loadSettings()
+	st.Watch(store.Watcher{Applied: b.applied, ConfigChanged: b.loadSettings})
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	b.background.Go(func() { b.runClientExpiry(ctx) })
+	b.background.Go(func() { b.stats.run(ctx) })
 	return b, nil
 }
 
@@ -125,15 +139,23 @@ func (b *Broker) Prepare(record []byte) {
 	}
 }
 
-// TakeOver prepares for leading: the topics that clients expect of every broker exist, and whoever holds a queue lock has
-// a fresh lease. The caller calls it when this replica leads and its term's barrier is applied.
+// TakeOver prepares for leading: the group's settings and the topics that clients expect of every broker exist, and whoever
+// holds a queue lock has a fresh lease. The caller calls it when this replica leads and its term's barrier is applied.
 func (b *Broker) TakeOver(ctx context.Context) error {
 	b.locks.renewAll(b.clock.Now(), b.store)
-	return b.createSystemTopics(ctx)
+	b.retries.takenOver(b.clock.Now())
+	if err := b.writeSettings(ctx); err != nil {
+		return err
+	}
+	if err := b.createSystemTopics(ctx); err != nil {
+		return err
+	}
+	b.acks.begin()
+	return nil
 }
 
-// Lead carries out the leader's duties until ctx ends: it fires delayed messages, writes collected offsets, expires
-// clients and trims the log. The caller starts it after TakeOver and waits for it to return before it starts another. An
+// Lead carries out the leader's duties until ctx ends: it answers sends that wait for other replicas, fires delayed
+// messages, writes collected offsets and trims the log. The caller starts it after TakeOver and waits for it to return before it starts another. An
 // error means that the duties need another barrier and TakeOver before they can go on.
 func (b *Broker) Lead(term context.Context) error {
 	ctx, end := context.WithCancelCause(term)
@@ -142,7 +164,7 @@ func (b *Broker) Lead(term context.Context) error {
 	b.endDuties = end
 	b.refiling.Unlock()
 	var duties sync.WaitGroup
-	for _, duty := range []func(context.Context){b.runTimers, b.runOffsets, b.runRetention, b.runClientExpiry, b.stats.run} {
+	for _, duty := range []func(context.Context){b.runAcks, b.runTimers, b.runOffsets, b.runRetention} {
 		duties.Go(func() { duty(ctx) })
 	}
 	duties.Wait()
@@ -159,24 +181,39 @@ func (b *Broker) append(ctx context.Context, record []byte) (int64, error) {
 		err    error
 	}
 	done := make(chan outcome, 1)
+	began := b.clock.Now()
 	err := b.log.Append(record, raftlog.AckCommitted, func(r raftlog.AppendResult) { done <- outcome{r.Offset, r.Err} })
 	if err != nil {
 		return 0, err
 	}
 	select {
 	case o := <-done:
+		if o.err == nil {
+			b.prove(began)
+		}
 		return o.offset, o.err
 	case <-ctx.Done():
 		return 0, refuse(NotAvailable, "the group did not commit the change in time (%v); it may still be applied", context.Cause(ctx))
 	}
 }
 
+// prove notes that this replica was still leading at a time: what it proposed then was committed.
+func (b *Broker) prove(at time.Time) {
+	ns := at.UnixNano()
+	for old := b.proved.Load(); ns > old && !b.proved.CompareAndSwap(old, ns); old = b.proved.Load() {
+	}
+}
+
 // spawn runs f in a goroutine that Close waits for.
 func (b *Broker) spawn(f func()) { b.tasks.Go(f) }
 
-// Close waits for the goroutines that requests have left behind. The caller has ended Lead, stopped the requests and
-// closed the store, which ends every parked pull.
-func (b *Broker) Close() { b.tasks.Wait() }
+// Close ends the broker's own goroutines and waits for them, and for those that requests have left behind. The caller has
+// ended Lead, stopped the requests and closed the store, which ends every parked pull.
+func (b *Broker) Close() {
+	b.stop()
+	b.background.Wait()
+	b.tasks.Wait()
+}
 
 // every calls f at the interval until ctx ends.
 func every(ctx context.Context, clock Clock, interval time.Duration, f func()) {

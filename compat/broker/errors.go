@@ -39,6 +39,8 @@ const (
 	SubscriptionNotLatest
 	// Unsupported: the feature is not offered by this broker or is switched off.
 	Unsupported
+	// NotEnoughReplicas: fewer data replicas are in sync than the group's settings ask for. Nothing was stored.
+	NotEnoughReplicas
 )
 
 // Refusal is an error meant for the client: why, and in words that say what to do.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,9 @@ import (
 type memoryLog struct {
 	broker *Broker
 	store  *store.Store
+
+	deposed atomic.Bool
+	term    atomic.Uint64
 
 	append sync.Mutex // one at a time
 	mu     sync.RWMutex
@@ -41,7 +45,8 @@ func (l *memoryLog) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (l *memoryLog) MinOffset() int64 { return 0 }
-func (l *memoryLog) IsLeader() bool   { return true }
+func (l *memoryLog) IsLeader() bool   { return !l.deposed.Load() }
+func (l *memoryLog) Term() uint64     { return l.term.Load() }
 
 func (l *memoryLog) EndOffset() int64 {
 	l.mu.RLock()

@@ -11,24 +11,30 @@ import (
 // lockTable holds the leases of ordered consumption. Who owns a queue is in the log; when the owner last renewed is not:
 // a new leader gives every owner a fresh lease.
 type lockTable struct {
-	change sync.Mutex // changes of owner, one at a time; held across an append
-	mu     sync.Mutex
-	leases map[offsetKey]time.Time // last renewal
+	change   sync.Mutex // changes of owner, one at a time; held across an append
+	mu       sync.Mutex
+	leases   map[offsetKey]time.Time // last renewal
+	granting map[offsetKey]string    // a change of owner that is proposed, or whose outcome is not known: to whom
 }
 
-func (t *lockTable) init() { t.leases = make(map[offsetKey]time.Time) }
+func (t *lockTable) init() {
+	t.leases = make(map[offsetKey]time.Time)
+	t.granting = make(map[offsetKey]string)
+}
 
 func (t *lockTable) renewAll(now time.Time, st *store.Store) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.leases)
+	clear(t.granting)
 	for _, l := range st.Locks() {
 		t.leases[offsetKey{l.Group, store.QueueID{Topic: l.Topic, ID: l.Queue}}] = now
 	}
 }
 
-// renew extends the leases that client owns already and returns them, with the queues that it might take over.
-func (b *Broker) renew(group, client string, queues []store.QueueID) (owned, free []store.QueueID) {
+// renew extends the leases that client owns already and returns them, with the queues that it might take over. With grant,
+// which takes t.change, the latter are on their way to client from now on: their owners cannot renew any more.
+func (b *Broker) renew(group, client string, queues []store.QueueID, grant bool) (owned, free []store.QueueID) {
 	t, now := &b.locks, b.clock.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -37,7 +43,10 @@ func (b *Broker) renew(group, client string, queues []store.QueueID) (owned, fre
 			continue // no such queue: nothing to own
 		}
 		key := offsetKey{group, q}
+		_, granting := t.granting[key]
 		switch owner := b.store.LockOwner(group, q); {
+		case granting:
+			free = append(free, q)
 		case owner == client:
 			t.leases[key] = now
 			owned = append(owned, q)
@@ -45,7 +54,28 @@ func (b *Broker) renew(group, client string, queues []store.QueueID) (owned, fre
 			free = append(free, q)
 		}
 	}
+	if grant {
+		for _, q := range free {
+			t.granting[offsetKey{group, q}] = client
+		}
+	}
 	return owned, free
+}
+
+// granted notes that a change of owner is committed.
+func (t *lockTable) granted(group string, queues []store.QueueID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, q := range queues {
+		delete(t.granting, offsetKey{group, q})
+	}
+}
+
+// leadsProvably reports whether no other replica can have led for long enough to give a lock to somebody else, whatever
+// this replica has slept through: the next leader gives every owner a whole lease, and this one has committed something a
+// small part of a lease ago.
+func (b *Broker) leadsProvably() bool {
+	return b.opts.Replicas.Data() <= 1 || b.clock.Now().UnixNano()-b.proved.Load() <= int64(b.opts.LockLease/4)
 }
 
 // clientIDLengthMax bounds what stands in the log as the owner of a queue.
@@ -67,19 +97,24 @@ func (b *Broker) Lock(ctx context.Context, group, client string, queues []store.
 	if _, ok := b.Group(group); !ok {
 		return nil, refuse(GroupNotExist, "subscription group not exist, %s", group)
 	}
-	owned, free := b.renew(group, client, queues)
-	if len(free) == 0 {
+	if !b.log.IsLeader() {
+		return nil, refuse(NotLeader, "this replica does not lead its group")
+	}
+	owned, free := b.renew(group, client, queues, false)
+	if len(free) == 0 && (len(owned) == 0 || b.leadsProvably()) {
 		return owned, nil
 	}
 	b.locks.change.Lock()
 	defer b.locks.change.Unlock()
-	if owned, free = b.renew(group, client, queues); len(free) == 0 {
+	if owned, free = b.renew(group, client, queues, true); len(free) == 0 && b.leadsProvably() {
 		return owned, nil
 	}
+	// A change of nothing is a proof that this replica leads.
 	if _, err := b.append(ctx, store.SetLocks(lockChanges(group, client, free))); err != nil {
-		return owned, err
+		return nil, err
 	}
-	owned, _ = b.renew(group, client, queues)
+	b.locks.granted(group, free)
+	owned, _ = b.renew(group, client, queues, false)
 	return owned, nil
 }
 
@@ -90,7 +125,7 @@ func (b *Broker) Unlock(ctx context.Context, group, client string, queues []stor
 	}
 	b.locks.change.Lock()
 	defer b.locks.change.Unlock()
-	owned, _ := b.renew(group, client, queues)
+	owned, _ := b.renew(group, client, queues, false)
 	if len(owned) == 0 {
 		return nil
 	}

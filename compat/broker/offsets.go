@@ -19,6 +19,7 @@ type offsetKey struct {
 // entry: consumers see those messages again, which at-least-once delivery allows.
 type offsetTable struct {
 	mu     sync.Mutex
+	term   uint64 // in which dirty was collected
 	dirty  map[offsetKey]progress
 	flight map[offsetKey]progress // proposed, not applied yet
 	flush  sync.Mutex             // one flush at a time
@@ -118,11 +119,21 @@ func (b *Broker) CommitOffset(group string, q store.QueueID, offset int64) error
 	if _, ok := b.store.Topic(q.Topic); !ok { // asked again under the lock: see forgetting
 		return b.topicNotExist(q.Topic)
 	}
-	if !b.log.IsLeader() { // under the lock: see StepDown
+	if !b.log.IsLeader() { // under the lock: a new leader must not be told of progress that an old one took
 		return refuse(NotLeader, "this replica does not lead its group")
 	}
+	b.offsets.ofTerm(b.log.Term())
 	b.offsets.dirty[offsetKey{group, q}] = progress{offset, epoch}
 	return nil
+}
+
+// ofTerm forgets progress that was collected in another term: another replica may have led since and heard of newer
+// progress, which must not be undone. t.mu is held.
+func (t *offsetTable) ofTerm(term uint64) {
+	if t.term != term {
+		clear(t.dirty)
+		t.term = term
+	}
 }
 
 func (b *Broker) runOffsets(ctx context.Context) {
@@ -139,6 +150,8 @@ func (b *Broker) FlushOffsets(ctx context.Context) error {
 	t.flush.Lock()
 	defer t.flush.Unlock()
 	t.mu.Lock()
+	term := b.log.Term()
+	t.ofTerm(term)
 	commits := make([]store.OffsetCommit, 0, len(t.dirty))
 	for k, p := range t.dirty {
 		if stored, ok := b.store.Offset(k.group, k.queue.Topic, k.queue.ID); ok && stored == p.offset {
@@ -160,7 +173,7 @@ func (b *Broker) FlushOffsets(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for k, p := range t.flight {
-		if _, newer := t.dirty[k]; !newer && err != nil && b.log.IsLeader() { // see StepDown
+		if _, newer := t.dirty[k]; !newer && err != nil && t.term == term {
 			t.dirty[k] = p
 		}
 	}

@@ -68,6 +68,23 @@ type Options struct {
 	DiskUsage           func() (used float64, err error)
 	SegmentBytes        int64 // raftlog's segment size: trimming frees whole segments only
 	RetentionCheckEvery time.Duration
+	// TrimLimit is the position in the log that no cut goes past, whatever the retention says: replicas that are in contact,
+	// or being filled, still need what follows. Nil: no limit.
+	TrimLimit func() int64
+
+	Replicas Replicas      // the group's data replicas; nil: this one alone
+	Settings GroupSettings // this replica's file's word for the settings that the group shares
+	// SettingsChanged is told the group's settings by New, and then whenever they change, from the goroutine that applies the
+	// log: it must be quick.
+	SettingsChanged func(GroupSettings)
+	// CompletedBatch is called after a run of results with SendResult.Batched set that the broker itself hands out. Nil: those
+	// results do not have it set.
+	CompletedBatch func()
+	// SlaveRead reports slaveReadEnable: reads may go to a replica that does not lead. Nil: they may not.
+	SlaveRead func() bool
+	// SlowReadBytes is how far behind the end of the log a pull is sent to another replica, and back to the leader at three
+	// quarters of it: accessMessageInMemoryMaxRatio of the machine's memory. 0: never.
+	SlowReadBytes int64
 
 	// NotifyMembership tells a consumer that the membership of its group changed. It must not block.
 	NotifyMembership func(c Connection, group string)
@@ -133,6 +150,16 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Settings.setDefaults()
+	if o.Replicas == nil {
+		o.Replicas = alone{}
+	}
+	if o.SlaveRead == nil {
+		o.SlaveRead = func() bool { return false }
+	}
+	if o.SettingsChanged == nil {
+		o.SettingsChanged = func(GroupSettings) {}
 	}
 	if o.NotifyMembership == nil {
 		o.NotifyMembership = func(Connection, string) {}

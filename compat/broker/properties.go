@@ -17,6 +17,7 @@ type clientProperties struct {
 	region      bool
 	traceOn     bool
 	cluster     bool
+	noWait      bool // WAIT=false: the producer does not wait for other replicas
 }
 
 // dropped reports properties of a client that never reach the log: a receipt of an earlier pop, and the marks that the
@@ -48,6 +49,8 @@ func readClientProperties(raw string) (p clientProperties, err error) {
 			p.delayLevel = int32(max(level, 0))
 		case message.PropertyTransactionPrepared:
 			p.transaction = strings.EqualFold(value, "true")
+		case message.PropertyWait:
+			p.noWait = value == "false"
 		case message.PropertyMsgRegion:
 			p.region = true
 		case message.PropertyTraceSwitch:

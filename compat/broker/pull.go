@@ -46,6 +46,7 @@ type PullResult struct {
 	NextOffset int64
 	MinOffset  int64
 	MaxOffset  int64
+	Suggest    int64 // the broker id to pull from next
 }
 
 // Forbidden tells a client why it may not pull (response field forbiddenType).
@@ -291,26 +292,21 @@ func (s *waitSet) remove(w *wait) {
 	delete(s.all, w)
 }
 
-// StepDown is called when this replica ceases to lead: parked pulls are answered, and progress that is not in the log is
-// forgotten, for the next leader may hear of newer progress, which this one must not undo if it leads again.
+// StepDown is called when this replica ceases to lead, or does not carry out the leader's duties for a while: what waits is
+// answered. Clients ask again, and those whose pulls were parked are sent to who leads then; pulls that come later may
+// park, for this replica may be asked as a copy. Progress that is not in the log stays for as long as the term lasts, which
+// may go on with the next Lead.
 func (b *Broker) StepDown() {
-	b.EndParking()
-	b.offsets.mu.Lock()
-	defer b.offsets.mu.Unlock()
-	clear(b.offsets.dirty)
+	b.endAcks()
+	b.answerParked(false)
 }
 
-// BeginParking lets pulls park again, after EndParking.
-func (b *Broker) BeginParking() {
-	b.waits.mu.Lock()
-	defer b.waits.mu.Unlock()
-	b.waits.over = false
-}
+// EndParking answers every parked pull with what there is, and parks no more.
+func (b *Broker) EndParking() { b.answerParked(true) }
 
-// EndParking answers every parked pull with what there is, and parks no more: clients ask again, elsewhere if need be.
-func (b *Broker) EndParking() {
+func (b *Broker) answerParked(forGood bool) {
 	b.waits.mu.Lock()
-	b.waits.over = true
+	b.waits.over = b.waits.over || forGood
 	ended := make([]*wait, 0, len(b.waits.all))
 	for w := range b.waits.all {
 		w.pull.deadline = b.clock.Now()
@@ -337,8 +333,11 @@ func (p *pull) finish(result PullResult) {
 // fetch looks once.
 func (b *Broker) fetch(r *PullRequest, filter store.Filter, buf func() []byte) PullResult {
 	if target, ok := b.store.PendingReset(r.Group, r.Queue); ok {
-		res := PullResult{Status: PullOffsetMoved, Detail: "OFFSET_RESET", NextOffset: target,
+		res := PullResult{Suggest: b.suggest(r.Group, 0), Status: PullOffsetMoved, Detail: "OFFSET_RESET", NextOffset: target,
 			MinOffset: b.store.MinOffset(r.Queue), MaxOffset: b.store.MaxOffset(r.Queue)}
+		if !b.log.IsLeader() {
+			return res // the mark is the leader's to clear
+		}
 		clear := store.ResetClear{Group: r.Group, Topic: r.Queue.Topic, Queue: r.Queue.ID, Epoch: b.store.OffsetEpoch(r.Group, r.Queue.Topic, r.Queue.ID)}
 		if err := b.log.Append(store.ClearResets([]store.ResetClear{clear}), raftlog.AckCommitted, func(raftlog.AppendResult) {}); err != nil {
 			b.logger.Debug("a reset mark stays until the next pull", "group", r.Group, "queue", r.Queue, "error", err)
@@ -358,6 +357,11 @@ func (b *Broker) fetch(r *PullRequest, filter store.Filter, buf func() []byte) P
 	}
 	f, err := b.store.Fetch(store.FetchRequest{Queue: r.Queue, Offset: r.Offset, MaxMessages: limit, MaxBytes: bytes, Filter: filter}, dst)
 	res := PullResult{Err: err, Messages: f.Messages, Count: f.Count, NextOffset: f.NextOffset, MinOffset: f.MinOffset, MaxOffset: f.MaxOffset}
+	behind := int64(0)
+	if f.LastPosition > 0 {
+		behind = b.store.AppliedOffset() - f.LastPosition
+	}
+	res.Suggest = b.suggest(r.Group, behind)
 	switch f.Status {
 	case store.Found:
 		res.Status, res.Detail = PullFound, "FOUND"
@@ -376,4 +380,25 @@ func (b *Broker) fetch(r *PullRequest, filter store.Filter, buf func() []byte) P
 		}
 	}
 	return res
+}
+
+// suggest is the broker id that a group should pull from next, behind bytes before the end of the log: messages of long ago
+// are not in memory any more, and another replica's disk can read them without disturbing sends. Leaders show as 0.
+func (b *Broker) suggest(group string, behind int64) int64 {
+	slow := b.opts.SlowReadBytes
+	if slow <= 0 || !b.opts.SlaveRead() {
+		return 0
+	}
+	leads := b.log.IsLeader()
+	if !leads {
+		slow -= slow / 4 // a consumer at the border must not go to and fro
+	}
+	g, ok := b.store.Group(group)
+	switch {
+	case !ok:
+		return 0
+	case behind > slow && !(leads && b.opts.Replicas.Connected() < 2):
+		return g.WhichBrokerWhenConsumeSlowly
+	}
+	return g.BrokerID
 }

@@ -18,7 +18,7 @@ func (b *Broker) runRetention(ctx context.Context) {
 //   - the same at any hour once the disk is fuller than DiskUsedRatioMax;
 //   - the oldest segment, whatever its age, from DiskForceRatio on;
 //
-// and from DiskWarningRatio on writes are refused until there is room again.
+// but never past TrimLimit; and from DiskWarningRatio on writes are refused until there is room again.
 func (b *Broker) retain(ctx context.Context) {
 	used := 0.0
 	if b.opts.DiskUsage != nil {
@@ -35,8 +35,11 @@ func (b *Broker) retain(ctx context.Context) {
 	byAge := slices.Contains(b.opts.RetentionHours, now.Hour()) || used >= b.opts.DiskUsedRatioMax
 	force := used >= b.opts.DiskForceRatio
 	cut := int64(0)
-	segment := b.opts.SegmentBytes
-	for end := b.log.MinOffset() - b.log.MinOffset()%segment + segment; end < b.log.EndOffset(); end += segment {
+	segment, limit := b.opts.SegmentBytes, b.log.EndOffset()-1
+	if b.opts.TrimLimit != nil {
+		limit = min(limit, b.opts.TrimLimit())
+	}
+	for end := b.log.MinOffset() - b.log.MinOffset()%segment + segment; end <= limit; end += segment {
 		last, ok := b.store.StoreTimeBefore(end)
 		old := ok && last < expired
 		if !(old && byAge || force) {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"hash/crc32"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -90,6 +91,15 @@ func (b *Broker) SendBack(r SendBackRequest, done func(SendResult)) error {
 	if entry == nil {
 		return nil
 	}
+	if b.retries.young(b.clock.Now()) {
+		// What it repeats may have been committed by the leader before this one.
+		origin, _ := message.Properties(m.Properties).Get(message.PropertyOriginMessageID)
+		if res, ok := b.storedRetry(key, topic.Name, origin); ok {
+			b.retries.resolve(entry, res)
+			done(res)
+			return nil
+		}
+	}
 	err = b.log.Append(buf.record, raftlog.AckCommitted, func(res raftlog.AppendResult) {
 		out := SendResult{QueueID: m.QueueID, UniqueKey: unique, Batched: true}
 		if res.Err != nil {
@@ -159,6 +169,54 @@ func fallbackKey(r *SendRequest, s *sending) (retryKey, bool) {
 	return retryKey{group, s.props.uniqueKey, r.ReconsumeTimes, crc32.ChecksumIEEE(r.Body)}, true
 }
 
+// joinRetry reports whether a published retry, which would lie in topic, repeats a SendBack; then done gets that one's
+// result.
+func (b *Broker) joinRetry(key retryKey, topic string, done func(SendResult)) bool {
+	now := b.clock.Now()
+	if b.retries.join(key, now, done) {
+		return true
+	}
+	if !b.retries.young(now) {
+		return false
+	}
+	res, ok := b.storedRetry(key, topic, "")
+	if !ok || !b.retries.adopt(key, now, res) {
+		return false
+	}
+	done(res)
+	return true
+}
+
+// storedRetry looks in the log, by the key index, for the copy that an earlier leader stored of a message, for delivery in
+// topic: a retry that still waits for its time, or one in the topic. With an origin it is that of the very same message.
+func (b *Broker) storedRetry(key retryKey, topic, origin string) (res SendResult, ok bool) {
+	if key.uniqueKey == "" {
+		return res, false
+	}
+	begin := b.retries.since().Add(-retryWindow).UnixMilli()
+	for _, at := range [...]string{ScheduleTopic, topic} {
+		found, err := b.store.QueryByKey(at, key.uniqueKey, true, begin, math.MaxInt64, storedRetriesMax)
+		if err != nil {
+			b.logger.Warn("the key index does not tell whether a retry is stored already", "group", key.group, "key", key.uniqueKey, "error", err)
+			continue
+		}
+		for _, stored := range found.Messages {
+			v := message.View(stored)
+			real, parked := v.Properties().Get(message.PropertyRealTopic)
+			from, _ := v.Properties().Get(message.PropertyOriginMessageID)
+			if v.ReconsumeTimes() != key.times || at == ScheduleTopic && (!parked || real != topic) || origin != "" && from != origin ||
+				crc32.ChecksumIEEE(v.Body()) != key.bodyCRC {
+				continue
+			}
+			return SendResult{QueueID: v.QueueID(), UniqueKey: key.uniqueKey, QueueOffset: v.QueueOffset(), Offset: v.PhysicalOffset()}, true
+		}
+	}
+	return res, false
+}
+
+// storedRetriesMax bounds how many messages of one key are looked at.
+const storedRetriesMax = 64
+
 const (
 	// retryWindow is how long after a SendBack its fallback may come: the clients' time-out (5 s) with room.
 	retryWindow = 30 * time.Second
@@ -168,9 +226,11 @@ const (
 
 // dedup joins the fallback publication of a retry to the SendBack that it repeats, so that a lost answer does not give
 // two retries of one message; and a repeated SendBack to the first one. One SendBack absorbs one fallback: applications
-// that send a message object twice make two messages of one key. Soft state: a new leader starts without it.
+// that send a message object twice make two messages of one key. Soft state: a new leader starts without it, and looks into
+// the log meanwhile.
 type dedup struct {
 	mu      sync.Mutex
+	led     time.Time                  // since when this replica leads
 	entries map[retryKey]*pendingRetry // the newest of each key
 	order   []*pendingRetry            // by start, oldest first
 }
@@ -186,14 +246,38 @@ type pendingRetry struct {
 
 func (d *dedup) init() { d.entries = make(map[retryKey]*pendingRetry) }
 
-// begin notes a SendBack, for resolve to end. It returns nil if the same one came before: then done gets that one's result.
-func (d *dedup) begin(key retryKey, r SendBackRequest, now time.Time, done func(SendResult)) *pendingRetry {
+// takenOver begins a term. What is known of an earlier one is in the log, or void.
+func (d *dedup) takenOver(now time.Time) {
 	d.mu.Lock()
-	if e := d.entries[key]; e != nil && e.request == r && now.Sub(e.began) < retryWindow {
-		d.follow(e, done)
-		return nil
-	}
 	defer d.mu.Unlock()
+	d.led = now
+}
+
+// since is when this replica took over.
+func (d *dedup) since() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.led
+}
+
+// young reports whether what an earlier leader did may still be repeated here.
+func (d *dedup) young(now time.Time) bool { return now.Sub(d.since()) < retryWindow }
+
+// adopt notes a retry that an earlier leader stored and whose fallback has come now. It reports false if the key is known,
+// and so has had its fallback.
+func (d *dedup) adopt(key retryKey, now time.Time, res SendResult) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.entries[key] != nil {
+		return false
+	}
+	key.group, key.uniqueKey = strings.Clone(key.group), strings.Clone(key.uniqueKey)
+	d.add(&pendingRetry{key: key, began: now, absorbed: true, result: &res}, now)
+	return true
+}
+
+// add puts an entry in, as the newest of its key, and drops those whose time is over. d.mu is held.
+func (d *dedup) add(e *pendingRetry, now time.Time) {
 	for len(d.order) > 0 {
 		oldest := d.order[0]
 		if oldest.result == nil || now.Sub(oldest.began) < retryWindow && len(d.order) < retryWindowEntriesMax {
@@ -202,11 +286,22 @@ func (d *dedup) begin(key retryKey, r SendBackRequest, now time.Time, done func(
 		d.drop(oldest)
 		d.order[0], d.order = nil, d.order[1:]
 	}
+	d.entries[e.key] = e
+	d.order = append(d.order, e)
+}
+
+// begin notes a SendBack, for resolve to end. It returns nil if the same one came before: then done gets that one's result.
+func (d *dedup) begin(key retryKey, r SendBackRequest, now time.Time, done func(SendResult)) *pendingRetry {
+	d.mu.Lock()
+	if e := d.entries[key]; e != nil && e.request == r && now.Sub(e.began) < retryWindow {
+		d.follow(e, done)
+		return nil
+	}
+	defer d.mu.Unlock()
 	// The strings are parts of the request's header, which must not live as long as the window.
 	key.group, r.Group = strings.Clone(key.group), strings.Clone(r.Group)
 	e := &pendingRetry{key: key, request: r, began: now}
-	d.entries[key] = e
-	d.order = append(d.order, e)
+	d.add(e, now)
 	return e
 }
 

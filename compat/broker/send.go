@@ -34,6 +34,7 @@ type SendRequest struct {
 // SendResult is what became of a SendRequest.
 type SendResult struct {
 	Err         error // nil, or a *Refusal
+	Status      SendStatus
 	QueueID     int32 // the queue that the client asked for, or that was picked for it
 	QueueOffset int64 // offset of the (first) message in the queue where it lies now
 	Offset      int64 // position in the log of the (first) message
@@ -55,6 +56,7 @@ type sending struct {
 	queueID        int32 // the real queue
 	reconsumeTimes int32
 	delayLevel     int32
+	messages       int
 	props          clientProperties
 }
 
@@ -66,18 +68,21 @@ func (b *Broker) Send(r *SendRequest, done func(SendResult)) error {
 		b.refused(&s)
 		return err
 	}
-	if key, ok := fallbackKey(r, &s); ok && b.retries.join(key, b.clock.Now(), done) {
+	if key, ok := fallbackKey(r, &s); ok && b.joinRetry(key, s.topic.Name, done) {
 		return nil
 	}
 	buf := b.scratch.Get().(*scratch)
-	defer b.release(buf)
 	if r.Batch {
 		err = b.encodeBatch(buf, r, &s)
 	} else {
 		err = b.encodeMessage(buf, r, &s)
 	}
+	kept := false
 	if err == nil {
-		err = b.propose(buf.record, r, &s, done)
+		kept, err = b.propose(buf, r, &s, done)
+	}
+	if !kept {
+		b.release(buf)
 	}
 	if err != nil {
 		b.refused(&s)
@@ -93,51 +98,85 @@ func (b *Broker) refused(s *sending) {
 	}
 }
 
-func (b *Broker) propose(record []byte, r *SendRequest, s *sending, done func(SendResult)) error {
-	topic, queueID, created, unique := s.topic.Name, s.queueID, s.createTopic, s.props.uniqueKey
-	began, batch := b.clock.Now(), r.Batch
+// proposal is a send on its way through the log: what its answer needs.
+type proposal struct {
+	topic    string
+	unique   string
+	queueID  int32
+	messages int
+	created  bool // the topic, with it
+	batch    bool
+	waits    bool // for more data replicas than its commit takes, if the settings ask for that
+	began    time.Time
+	done     func(SendResult)
+}
+
+// propose hands the record in buf to the log. kept says that it has to wait before that, and that the buffer is not the
+// caller's any more.
+func (b *Broker) propose(buf *scratch, r *SendRequest, s *sending, done func(SendResult)) (kept bool, err error) {
+	p := proposal{
+		topic: s.topic.Name, unique: s.props.uniqueKey, queueID: s.queueID, messages: s.messages,
+		created: s.createTopic, batch: r.Batch, waits: !s.props.noWait, began: b.clock.Now(), done: done,
+	}
 	b.backlog.enter()
-	err := b.log.Append(record, raftlog.AckCommitted, func(res raftlog.AppendResult) {
-		took := b.clock.Now().Sub(began)
-		b.backlog.leave(took)
-		out := SendResult{QueueID: queueID, UniqueKey: unique, Batched: true}
-		if created {
-			b.creating.over(topic)
-		}
-		if res.Err != nil {
-			out.Err = AsRefusal(res.Err)
-			b.stats.sendRefused()
-			done(out)
-			return
-		}
-		count, bytes := 0, 0
-		for rest := res.Record; len(rest) > 0; {
-			item, tail, magic, err := message.NextItem(rest)
-			if err != nil {
-				break // cannot be: the record was stamped
-			}
-			if magic == message.MagicV1 || magic == message.MagicV2 {
-				v := message.View(item)
-				if count == 0 {
-					out.QueueOffset, out.Offset = v.QueueOffset(), v.PhysicalOffset()
-				}
-				if batch {
-					out.Offsets = append(out.Offsets, v.PhysicalOffset())
-				}
-				count, bytes = count+1, bytes+len(item)
-			}
-			rest = tail
-		}
-		b.stats.sent(topic, count, bytes, took)
-		done(out)
-		if created {
-			b.opts.TopicsChanged(false)
-		}
-	})
+	if settings := b.settings.Load(); settings.Role == RoleAsync && s.plain() && b.opts.Replicas.Data() > 1 {
+		kept, err = b.proposeLagging(buf, p, settings)
+	} else {
+		err = b.log.Append(buf.record, raftlog.AckCommitted, func(res raftlog.AppendResult) { b.stored(p, res) })
+	}
 	if err != nil {
 		b.backlog.pending.Add(-1) // it never waited
 	}
-	return err
+	return kept, err
+}
+
+// plain reports whether a message may be answered before it is committed: it changes nothing beside its queue, and what
+// the broker promises about it does not outlive that.
+func (s *sending) plain() bool {
+	return !s.createTopic && s.delayLevel <= 0 && !strings.HasPrefix(s.topic.Name, RetryPrefix) && !strings.HasPrefix(s.topic.Name, DLQPrefix)
+}
+
+// stored answers a send that the log has answered.
+func (b *Broker) stored(p proposal, res raftlog.AppendResult) {
+	took := b.clock.Now().Sub(p.began)
+	b.backlog.leave(took)
+	out := SendResult{QueueID: p.queueID, UniqueKey: p.unique, Batched: true}
+	if p.created {
+		b.creating.over(p.topic)
+	}
+	if res.Err != nil {
+		out.Err = AsRefusal(res.Err)
+		b.stats.sendRefused()
+		p.done(out)
+		return
+	}
+	count, bytes := 0, 0
+	for rest := res.Record; len(rest) > 0; {
+		item, tail, magic, err := message.NextItem(rest)
+		if err != nil {
+			break // cannot be: the record was stamped
+		}
+		if magic == message.MagicV1 || magic == message.MagicV2 {
+			v := message.View(item)
+			if count == 0 {
+				out.QueueOffset, out.Offset = v.QueueOffset(), v.PhysicalOffset()
+			}
+			if p.batch {
+				out.Offsets = append(out.Offsets, v.PhysicalOffset())
+			}
+			count, bytes = count+1, bytes+len(item)
+		}
+		rest = tail
+	}
+	b.stats.sent(p.topic, count, bytes, took)
+	if p.waits {
+		b.committed(res.Index, p.began, out, p.done)
+	} else {
+		p.done(out)
+	}
+	if p.created {
+		b.opts.TopicsChanged(false)
+	}
 }
 
 // admit carries out the checks of a send, in the order in which RocketMQ makes them (spec/remoting.md 5.1), so that a
@@ -200,6 +239,11 @@ func (b *Broker) admit(r *SendRequest) (s sending, err error) {
 	if reason := b.readOnly.Load(); reason != nil {
 		return s, refuse(NotAvailable, "service not available now, %s", *reason)
 	}
+	if !s.props.noWait {
+		if err := b.enoughInSync(b.settings.Load()); err != nil {
+			return s, err
+		}
+	}
 	return s, nil
 }
 
@@ -256,6 +300,7 @@ func (b *Broker) encodeMessage(buf *scratch, r *SendRequest, s *sending) error {
 		b.park(&m, buf, s.delayLevel)
 	}
 	m.Properties = buf.properties
+	s.messages = 1
 	return b.appendMessage(buf, &m)
 }
 
@@ -330,6 +375,7 @@ func (b *Broker) encodeBatch(buf *scratch, r *SendRequest, s *sending) error {
 		}
 		rest = tail
 	}
+	s.messages = count
 	return nil
 }
 
