@@ -50,6 +50,9 @@ type Options struct {
 
 	// TailCacheBytes is the memory for the newest bytes of the log, filled as the log grows. Default 32 MiB.
 	TailCacheBytes int
+	// QuarantineBytesMax bounds the copies of what truncations cut off, of which there are 16 at most; the oldest go first. A negative
+	// one turns them off. Default 256 MiB.
+	QuarantineBytesMax int64
 	// SnapshotEveryBytes is how many applied bytes lie between two snapshots. Default 64 MiB.
 	SnapshotEveryBytes int64
 
@@ -98,6 +101,7 @@ func (o *Options) complete() error {
 	o.QueueRecordsMax = orDefault(o.QueueRecordsMax, 65536)
 	o.TailCacheBytes = orDefault(o.TailCacheBytes, 32<<20)
 	o.SnapshotEveryBytes = orDefault(o.SnapshotEveryBytes, 64<<20)
+	o.QuarantineBytesMax = orDefault(o.QuarantineBytesMax, 256<<20)
 	switch {
 	case o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax || o.SegmentBytes%4096 != 0:
 		return fmt.Errorf("raftlog: SegmentBytes is %d, expected a multiple of 4096 from %d to %d", o.SegmentBytes, segmentBytesMin, int64(segmentBytesMax))

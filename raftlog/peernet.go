@@ -22,7 +22,7 @@ type PeerNetOptions struct {
 	Advertise string // host:port that the others dial and that stands in Raft's configuration; default: what is listened on
 	ClusterID string // of this replica's cluster; a caller with another one is refused
 	Group     string // of this replica; likewise
-	ServerID  string // of this replica: "<number>-<incarnation>"
+	ServerID  string // of this replica: "<number>-<incarnation>"; provisional until SetServerID if the number is not known yet
 	Logger    *slog.Logger
 
 	// Handler answers calls from other replicas: from is the caller's ServerID, the result must not be changed afterwards. It runs
@@ -63,6 +63,7 @@ type PeerNet struct {
 	conns    connSet // accepted ones
 	out      connSet // those of calls
 	muted    atomic.Bool
+	serverID atomic.Pointer[string]
 	stats    peerCounters
 	progress progressTable
 	leader   leaderWatch
@@ -87,6 +88,7 @@ func ListenPeers(o PeerNetOptions) (*PeerNet, error) {
 		o.Advertise = listener.Addr().String()
 	}
 	n := &PeerNet{o: o, log: o.Logger, listener: listener}
+	n.serverID.Store(&o.ServerID)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.conns.init(o.MaxConns)
 	n.out.init(0)
@@ -144,6 +146,36 @@ func (n *PeerNet) running() *peerTransport {
 		return nil
 	}
 	return n.transport
+}
+
+// ServerID returns who this replica says it is.
+func (n *PeerNet) ServerID() string { return *n.serverID.Load() }
+
+// SetServerID gives a replica its name that has joined without a number: until then it is known by a provisional one, under which it
+// can call others and be called, and probed. It must come before the first Transport, under whose life the name is fixed. Calls on
+// connections that were made under the old name may fail.
+func (n *PeerNet) SetServerID(id string) error {
+	if _, err := (&peerHello{cluster: n.o.ClusterID, group: n.o.Group, from: id, addr: n.o.Advertise, target: id}).encode(); err != nil || id == "" {
+		return errors.Join(fmt.Errorf("raftlog: %q cannot be a server id", id), err)
+	}
+	n.mu.Lock()
+	if n.transport != nil && n.transport.ctx.Err() == nil {
+		n.mu.Unlock()
+		return errors.New("raftlog: the server id cannot change while Raft runs")
+	}
+	n.serverID.Store(&id)
+	n.mu.Unlock()
+	n.calls.reset()
+	return nil
+}
+
+// Probe returns the ServerID of the replica of this group that listens at addr, whether or not its Raft runs.
+func (n *PeerNet) Probe(ctx context.Context, addr string) (serverID string, err error) {
+	c, err := n.dial(ctx, addr, streamProbe, "")
+	if err != nil {
+		return "", fmt.Errorf("raftlog: who listens at %s: %w", addr, err)
+	}
+	return c.id, c.Close()
 }
 
 // SetMuted says whether this replica takes no part in elections: RequestVote, RequestPreVote and TimeoutNow are refused and own

@@ -185,6 +185,20 @@ func (t *callTable) forgetDead(addr string, cc *callConn) {
 	}
 }
 
+// reset ends all connections: the next calls make new ones.
+func (t *callTable) reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for addr, s := range t.all {
+		delete(t.all, addr)
+		t.n.tasks.spawn(func() {
+			if <-s.ready; s.conn != nil {
+				s.conn.c.Close() //nolint:errcheck // who waits for an answer finds out
+			}
+		})
+	}
+}
+
 var errTooManyCalls = errors.New("too many calls wait for their answer")
 
 // register gives the call its number.

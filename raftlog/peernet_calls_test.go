@@ -230,3 +230,40 @@ func TestPeerCallsNotWritten(t *testing.T) {
 		t.Fatalf("%d calls are uncertain and %d not sent", uncertain, notSent)
 	}
 }
+
+// TestPeerGetsItsName: a replica calls and is probed under a provisional name until it is told its number.
+func TestPeerGetsItsName(t *testing.T) {
+	noLeaks(t)
+	a, b := callPair(t, PeerNetOptions{Handler: echo})
+	joiner := listenPeers(t, PeerNetOptions{ServerID: "joining-x", Handler: echo})
+	who := func(n, from *PeerNet) string {
+		t.Helper()
+		got, err := from.Call(t.Context(), n.Addr().String(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(got)
+	}
+	if got := who(b, joiner); got != "joining-x:" {
+		t.Fatal(got)
+	}
+	if err := joiner.SetServerID(""); err == nil {
+		t.Fatal("an empty name is taken")
+	}
+	if err := joiner.SetServerID("3-x"); err != nil {
+		t.Fatal(err)
+	}
+	if got := who(b, joiner); got != "3-x:" {
+		t.Fatalf("after the change it calls as %s", got)
+	}
+	if got, err := a.Probe(t.Context(), joiner.Addr().String()); err != nil || got != "3-x" {
+		t.Fatal(got, err)
+	}
+	joiner.Transport()
+	if err := joiner.SetServerID("4-x"); err == nil || joiner.ServerID() != "3-x" {
+		t.Fatal("the name changed while Raft runs")
+	}
+	if _, err := a.Probe(t.Context(), "127.0.0.1:1"); err == nil {
+		t.Fatal("somebody answers where nobody is")
+	}
+}

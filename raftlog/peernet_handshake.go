@@ -117,7 +117,7 @@ func (n *PeerNet) dial(ctx context.Context, addr string, stream byte, target str
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // the connection may have ended by itself
-	id, err := n.greet(raw, peerHello{stream, n.o.ClusterID, n.o.Group, n.o.ServerID, n.o.Advertise, target}, addr)
+	id, err := n.greet(raw, peerHello{stream, n.o.ClusterID, n.o.Group, n.ServerID(), n.o.Advertise, target}, addr)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -169,7 +169,7 @@ func (n *PeerNet) receive(c net.Conn) (hello peerHello) {
 	}
 	hello.stream = stream
 	code, reason := n.judge(version, &hello, rest)
-	serverID := n.o.ServerID
+	serverID := n.ServerID()
 	if code == PeerWrongVersion || code == PeerMalformed || code == PeerWrongCluster || code == PeerWrongGroup {
 		serverID = "" // strangers learn nothing
 	}
@@ -187,6 +187,7 @@ func (n *PeerNet) receive(c net.Conn) (hello peerHello) {
 
 // judge decides on a handshake.
 func (n *PeerNet) judge(version byte, h *peerHello, rest []byte) (code byte, reason string) {
+	self := n.ServerID()
 	switch {
 	case version != peerVersion:
 		return PeerWrongVersion, fmt.Sprintf("version %d of the protocol is spoken here, not %d", peerVersion, version)
@@ -196,10 +197,10 @@ func (n *PeerNet) judge(version byte, h *peerHello, rest []byte) (code byte, rea
 		return PeerWrongCluster, "this replica belongs to another cluster"
 	case h.group != n.o.Group:
 		return PeerWrongGroup, "this replica belongs to another group"
-	case h.target != "" && h.target != n.o.ServerID:
-		return PeerWrongServer, fmt.Sprintf("this is replica %s, not %s", n.o.ServerID, h.target)
-	case h.from == n.o.ServerID && h.stream != streamProbe:
-		return PeerIsSelf, fmt.Sprintf("this is replica %s itself", n.o.ServerID)
+	case h.target != "" && h.target != self:
+		return PeerWrongServer, fmt.Sprintf("this is replica %s, not %s", self, h.target)
+	case h.from == self && h.stream != streamProbe:
+		return PeerIsSelf, fmt.Sprintf("this is replica %s itself", self)
 	case h.stream != streamRaft && h.stream != streamCalls && h.stream != streamProbe:
 		return PeerWrongStream, fmt.Sprintf("streams of kind %d are not known here", h.stream)
 	case h.stream == streamRaft && n.running() == nil:

@@ -62,10 +62,11 @@ type Stats struct {
 	ReadsFromCache, ReadsFromFile                   uint64
 	Segments                                        int
 	Snapshots                                       uint64
+	QuarantinedBytes                                uint64 // of truncated suffixes, copied to quarantine
 }
 
 type counters struct {
-	entries, records, bytes, syncs, syncNanos, busy, fromCache, fromFile, snapshots atomic.Uint64
+	entries, records, bytes, syncs, syncNanos, busy, fromCache, fromFile, snapshots, quarantined atomic.Uint64
 }
 
 // Stats returns the counters.
@@ -79,7 +80,7 @@ func (l *Log) Stats() Stats {
 		QueuedRecords:      records, QueuedBytes: bytes,
 		ReadsFromCache: c.fromCache.Load(), ReadsFromFile: c.fromFile.Load(),
 		Segments:  len(*l.segs.Load()),
-		Snapshots: c.snapshots.Load(),
+		Snapshots: c.snapshots.Load(), QuarantinedBytes: c.quarantined.Load(),
 	}
 }
 

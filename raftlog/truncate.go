@@ -1,9 +1,6 @@
 package raftlog
 
-import (
-	"fmt"
-	"path/filepath"
-)
+import "fmt"
 
 // deleteRange is Raft's DeleteRange. Raft uses it for two purposes: to drop a conflicting suffix, which is done, and to compact
 // what a snapshot covers, which is not: bytes are freed by retention alone (hazard H4).
@@ -58,9 +55,11 @@ func (l *Log) truncate(index uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := l.quarantine(cutAt.off, l.end.Load()); err != nil {
-		return err
+	h, err := l.header(index)
+	if err != nil {
+		return fmt.Errorf("truncate from entry %d: %w", index, err)
 	}
+	l.quarantine(cutAt.off, l.end.Load(), h.term)
 	if err := l.index.truncate(index, at.term); err != nil { // while it can still read what stays
 		return err
 	}
@@ -177,57 +176,4 @@ func (l *Log) removeSidecar(seg *segment) error {
 		return fmt.Errorf("fsync %s: %w", l.dir, err)
 	}
 	return nil
-}
-
-const (
-	quarantineDir   = "quarantine"
-	quarantineFiles = 16 // the oldest go when there are more
-)
-
-// quarantine copies the bytes that a truncation is about to remove to a file of their own: under AckAppended their producers have
-// been answered.
-func (l *Log) quarantine(from, to int64) error {
-	dir := filepath.Join(l.dir, quarantineDir)
-	if err := makeDir(l.fs, dir); err != nil {
-		return err
-	}
-	names, err := l.fs.List(dir)
-	if err != nil {
-		return err
-	}
-	for len(names) >= quarantineFiles {
-		if err := l.fs.Remove(filepath.Join(dir, names[0])); err != nil {
-			return err
-		}
-		names = names[1:]
-	}
-	seq := 0
-	if len(names) > 0 {
-		fmt.Sscanf(names[len(names)-1], "%d-", &seq)
-	}
-	path := filepath.Join(dir, fmt.Sprintf("%06d-%020d-%020d", seq+1, from, to))
-	op := l.watch.begin("write", path)
-	defer l.watch.end(op)
-	f, err := l.fs.Create(path)
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, scanBufferBytes)
-	for off := from; off < to && err == nil; {
-		var n int
-		if n, err = l.readRaw(buf[:min(int64(len(buf)), to-off)], off); err == nil {
-			_, err = f.WriteAt(buf[:n], off-from)
-		}
-		off += int64(n)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, joinClose(err, f))
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return l.fs.SyncDir(dir)
 }

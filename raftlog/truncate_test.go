@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -303,6 +305,59 @@ func TestReadDuringTruncation(t *testing.T) {
 	close(stop)
 	readers.Wait()
 	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestQuarantineIsBounded truncates again and again: the newest copies are kept, in number and in bytes, and one that cannot be made
+// stops nothing.
+func TestQuarantineIsBounded(t *testing.T) {
+	disk := crashfs.New()
+	l := openPlain(t, Options{FS: disk, SegmentBytes: 64 << 10, QuarantineBytesMax: 30_000})
+	if err := l.storeLogs([]*raft.Log{entry(1, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	copies := func() (names []string, bytes int) {
+		for name, contents := range disk.Dump() {
+			if strings.Contains(name, "/"+quarantineDir+"/") {
+				names, bytes = append(names, filepath.Base(name)), bytes+len(contents)
+			}
+		}
+		slices.Sort(names)
+		return names, bytes
+	}
+	cut := func(term uint64, size int) {
+		t.Helper()
+		if err := l.storeLogs([]*raft.Log{{Index: 2, Term: term, Data: toyItem(make([]byte, size))}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.deleteRange(2, 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for term := range uint64(20) {
+		cut(term+1, 100)
+	}
+	if names, _ := copies(); len(names) != quarantineFiles || !strings.HasSuffix(names[0], "-5") || !strings.HasPrefix(names[15], "000020-") {
+		t.Fatal(names)
+	}
+	for term := range uint64(5) {
+		cut(term+30, 9000)
+	}
+	if names, n := copies(); len(names) != 3 || n > 30_000 || !strings.HasSuffix(names[2], "-34") {
+		t.Fatal(names, n)
+	}
+	cut(40, 50_000) // the beginning of it
+	if names, n := copies(); len(names) != 1 || n != 30_000 {
+		t.Fatal(names, n)
+	}
+	if got := l.Stats().QuarantinedBytes; got != 20*160+5*9060+30_000 {
+		t.Errorf("%d bytes are counted", got)
+	}
+	release := disk.Inject("fail any path=" + quarantineDir)
+	cut(50, 100)
+	release()
+	if err := l.poisoned(); err != nil {
 		t.Fatal(err)
 	}
 }
