@@ -67,6 +67,7 @@ type admission struct {
 	self  Hello
 	sure  bool      // the group exists: this directory has been a part of it
 	since time.Time // when that was first known
+	known error     // from what
 	last  error     // why it is not in yet
 	said  time.Time
 	anew  bool // the last fill failed in a way that going on with it will not help
@@ -102,7 +103,7 @@ func (a *admission) exists(why error) {
 	if a.since.IsZero() {
 		a.since = time.Now()
 	}
-	a.last = why
+	a.known, a.last = why, why
 }
 
 func (a *admission) say() {
@@ -126,7 +127,7 @@ func (a *admission) try(ctx context.Context) (done bool, _ Admission, err error)
 	}
 	if !a.since.IsZero() && a.o.Founding != Join {
 		if time.Since(a.since) > a.o.Pace.Known {
-			return false, Admission{}, a.amnesia(a.last)
+			return false, Admission{}, a.amnesia(errors.Join(a.known, err))
 		}
 		return false, Admission{}, nil
 	}

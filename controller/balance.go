@@ -191,6 +191,8 @@ func (t *team) electable(number int) (s Server, ready bool, err error) {
 			continue
 		case !m.Voter:
 			return s, false, refuse(CodeRefused, "replica %d of group %s has no vote, it cannot lead", number, t.o.Name)
+		case !m.contact && t.unheard(m, time.Now()):
+			return s, false, nil
 		case !m.contact:
 			return s, false, refuse(CodeRefused, "replica %d of group %s is not in contact", number, t.o.Name)
 		}
@@ -198,6 +200,31 @@ func (t *team) electable(number int) (s Server, ready bool, err error) {
 		return m.Server, m.caught && (m.report == nil || !m.report.Muted), nil
 	}
 	return s, false, refuse(CodeRefused, "group %s has no replica %d", t.o.Name, number)
+}
+
+// unheard reports whether a member has not answered yet but may still: this replica has not led for long. t.mu is held.
+func (t *team) unheard(m *member, now time.Time) bool {
+	return m.heard.IsZero() && now.Sub(m.addedAt) <= t.o.Pace.Contact
+}
+
+// heard waits until it is known who is in contact, after a change of leader.
+func (t *team) heard(ctx context.Context) error {
+	for {
+		t.mu.Lock()
+		now, wait := time.Now(), false
+		for _, m := range t.members {
+			wait = wait || m.ID != t.self && t.unheard(m, now)
+		}
+		t.mu.Unlock()
+		if !wait {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(t.o.Pace.Look):
+		}
+	}
 }
 
 // RemoveReplica takes the replica with a number out of the group. If that leads, it hands the lead on first. On a replica that does not
@@ -217,6 +244,9 @@ func (g *Group) RemoveReplica(ctx context.Context, number int) error {
 }
 
 func (t *team) handToAnyone(ctx context.Context) error {
+	if err := t.heard(ctx); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	var to *member
 	for _, m := range t.members {
@@ -237,6 +267,9 @@ func (t *team) removeNumber(ctx context.Context, number int) error {
 		defer func() { <-t.turn; t.nudge() }()
 	case <-ctx.Done():
 		return fmt.Errorf("the group's members are changing: %w", ctx.Err())
+	}
+	if err := t.heard(ctx); err != nil {
+		return err
 	}
 	t.mu.Lock()
 	v := View{Self: t.self}

@@ -90,8 +90,9 @@ type Options struct {
 	Prefer, Balance func() bool
 	// Refill is told once that the leader no longer has what this replica needs. The replica is to be closed and started again, with
 	// Refilling set. It must not block.
-	Refill func()
-	Pace   Pace
+	Refill  func()
+	Pace    Pace
+	Timings raftlog.Timings // Raft's
 
 	// TakeOver prepares this replica for leading: it is called when everything committed before this term is applied.
 	// Only when it returns nil does the replica count as leading.
@@ -170,9 +171,14 @@ func Start(ctx context.Context, o Options) (*Group, error) {
 		}
 	}
 	g.fills = newFills(o.Log, o.Export, o.FillBytesPerSecond)
-	m := raftlog.Member{ServerID: string(id), Address: o.Address}
+	m := raftlog.Member{ServerID: string(id), Address: o.Address, Timings: o.Timings}
 	muted := g.muted()
 	if o.Net != nil {
+		if n, ok := o.Net.(interface{ SetServerID(id string) error }); ok { // it has listened before its number was known
+			if err := n.SetServerID(string(id)); err != nil {
+				return nil, fmt.Errorf("group %s: %w", o.Name, err)
+			}
+		}
 		o.Net.SetMuted(muted)
 		m.Transport = o.Net.Transport()
 	}
