@@ -29,6 +29,7 @@ func (p *Processors) registerAdmin(mux *remoting.Mux, class *remoting.Class) {
 	queries.handle(protocol.GetAllSubscriptiongroupConfig, class, handle(p, p.allGroups))
 	queries.handle(protocol.GetSubscriptiongroupConfig, class, handle(p, p.groupConfig))
 	everywhere.handle(protocol.GetBrokerConfig, class, handle(p, p.brokerConfig))
+	everywhere.handle(protocol.UpdateBrokerConfig, class, handle(p, p.updateConfig))
 	everywhere.handle(protocol.GetBrokerRuntimeInfo, class, handle(p, p.runtimeInfo))
 	everywhere.handle(protocol.ViewBrokerStatsData, class, handle(p, p.statsData))
 	changes.handle(protocol.InvokeBrokerToResetOffset, class, handle(p, p.resetOffset))
@@ -177,7 +178,12 @@ func (p *Processors) groupConfig(_ context.Context, _ *remoting.Request, h *prot
 
 func (p *Processors) brokerConfig(context.Context, *remoting.Request, *none) (answer, error) {
 	var text bytes.Buffer
+	shared := p.broker.GroupConfig()
+	delete(shared, "brokerRole") // the file's word says what this replica is, too
 	for _, item := range p.Properties() {
+		if inForce, ok := shared[item.Key]; ok {
+			item.Value = inForce
+		}
 		fmt.Fprintf(&text, "%s=%s\n", item.Key, item.Value)
 	}
 	version, err := fastjson.Marshal(dataVersion(p.broker.Store().TopicsVersion()))

@@ -171,7 +171,8 @@ const pullCommits = 1 | 2 | 4 // has progress, may wait, has an expression
 func TestActingMaster(t *testing.T) {
 	leader := startReplica(t, t.TempDir())
 	leader.send("T", 0, "", "x")
-	leader.ask(protocol.UpdateConsumerOffset, &protocol.UpdateConsumerOffsetRequestHeader{ConsumerGroup: "g", Topic: "T", CommitOffset: 1}, nil, nil)
+	commit := &protocol.UpdateConsumerOffsetRequestHeader{ConsumerGroup: "g", Topic: "T", CommitOffset: 1}
+	leader.ask(protocol.UpdateConsumerOffset, commit, nil, nil)
 	f := startFollower(t, leader)
 	f.known.Store(false)
 	f.procs.Age(time.Minute)
@@ -186,7 +187,7 @@ func TestActingMaster(t *testing.T) {
 	send := sendHeader("T", 0, "")
 	eventually(t, "the leader is missed", func() bool {
 		f.procs.Age(time.Minute)
-		return f.call(protocol.SendMessageV2, send, []byte("y")).Code == protocol.ServiceNotAvailable
+		return f.call(protocol.UpdateConsumerOffset, commit, nil).Code == protocol.ServiceNotAvailable
 	})
 	if f.procs.Acting() {
 		t.Fatal("it stands in for the leader though it must not")
@@ -207,7 +208,7 @@ func TestActingMaster(t *testing.T) {
 	}
 	refused(protocol.SendMessageV2, send, "y")
 	refused(protocol.LockBatchMq, nil, `{"consumerGroup":"g","clientId":"c","mqSet":[]}`)
-	refused(protocol.UpdateConsumerOffset, &protocol.UpdateConsumerOffsetRequestHeader{ConsumerGroup: "g", Topic: "T", CommitOffset: 1}, "")
+	refused(protocol.UpdateConsumerOffset, commit, "")
 	refused(protocol.UpdateAndCreateTopic, &protocol.CreateTopicRequestHeader{Topic: "U"}, "")
 
 	beyond := pullHeader("g", "T", 0, 9) // the lost leader may have had it

@@ -28,8 +28,20 @@ func responseCode(r broker.Reason) int32 {
 		return protocol.SubscriptionNotExist
 	case broker.SubscriptionNotLatest:
 		return protocol.SubscriptionNotLatest
-	default: // Internal, Unsupported: RocketMQ answers SYSTEM_ERROR for what is switched off
+	default: // Internal, NotEnoughReplicas, Unsupported: RocketMQ answers SYSTEM_ERROR for what is switched off
 		return protocol.SystemError
+	}
+}
+
+// sendCode is the code of the answer to a send that was stored: clients show it as the result's status.
+func sendCode(s broker.SendStatus) int32 {
+	switch s {
+	case broker.SendSlaveNotAvailable:
+		return protocol.SlaveNotAvailable
+	case broker.SendSlaveTimeout:
+		return protocol.FlushSlaveTimeout
+	default:
+		return protocol.Success
 	}
 }
 

@@ -259,6 +259,10 @@ func (p *Processors) forward(t *transit) {
 		}
 		addr, err = p.leaderWhere(t)
 	}
+	if err == nil && !time.Now().Before(t.until) {
+		// The client has given up, or soon will, and asks again: what comes now would come a second time, behind newer ones.
+		err = errLate
+	}
 	switch {
 	case err != nil:
 		p.giveUp(t, fmt.Errorf("the group has no leader now, nothing was stored: %w", err), true)
@@ -271,6 +275,8 @@ func (p *Processors) forward(t *transit) {
 		p.ask(t, addr)
 	}
 }
+
+var errLate = errors.New("the leader was found too late")
 
 // guarded runs a handler outside the goroutine that the request came with. A panic there costs one SYSTEM_ERROR.
 func (p *Processors) guarded(r *remoting.Request, h remoting.HandlerFunc) {

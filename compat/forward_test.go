@@ -233,6 +233,26 @@ func TestForwardedPullOutlivesItsLeader(t *testing.T) {
 	}
 }
 
+// lateElection finds out who leads later than it was asked to, as a process does that was stopped meanwhile.
+type lateElection struct{ *election }
+
+func (lateElection) LeaderAddrOrHere(context.Context) (string, error) {
+	<-time.After(forwardedWait + 50*time.Millisecond)
+	return "", nil
+}
+
+// A send that its client has given up is not stored any more: the client has sent it again.
+func TestForwardedSendIsTooLate(t *testing.T) {
+	p := New(Options{Leadership: lateElection{newElection()}})
+	mux := remoting.NewMux()
+	p.changes(mux).handle(protocol.SendMessage, &remoting.Class{Name: "test", Limit: 10}, succeed)
+	cmd := protocol.NewRequest(protocol.SendMessage, nil)
+	cmd.Ext.Set(forwardedFrom, "10.0.0.1:5")
+	if resp := callAt(t, listen(t, p, mux), cmd); resp.Code != protocol.ServiceNotAvailable {
+		t.Errorf("%d %s", resp.Code, resp.Remark)
+	}
+}
+
 // A consumer that takes this replica for the leader still is sent to the one that followed, queue by queue.
 func TestForwardedPullIsSteered(t *testing.T) {
 	for _, c := range []struct{ own, leader, want int }{{1, 2, 2}, {1, 0, 1}} {

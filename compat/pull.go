@@ -102,7 +102,7 @@ func releasePullBuffer(buf *[]byte) {
 }
 
 func pullAnswer(res broker.PullResult) *protocol.Command {
-	h := protocol.PullMessageResponseHeader{NextBeginOffset: res.NextOffset, MinOffset: res.MinOffset, MaxOffset: res.MaxOffset}
+	h := protocol.PullMessageResponseHeader{SuggestWhichBrokerID: res.Suggest, NextBeginOffset: res.NextOffset, MinOffset: res.MinOffset, MaxOffset: res.MaxOffset}
 	resp := &protocol.Command{Remark: res.Detail}
 	if res.Err != nil {
 		r := broker.AsRefusal(res.Err)

@@ -68,7 +68,7 @@ func (p *Processors) sent(r *remoting.Request, res broker.SendResult) {
 		MsgRegion: p.broker.Region(), TraceOn: strconv.FormatBool(p.broker.TraceOn()),
 	}
 	a := sendAnswers.Get().(*sendAnswer)
-	a.command = protocol.Command{Code: protocol.Success, Ext: h.AppendFields(a.fields[:0])}
+	a.command = protocol.Command{Code: sendCode(res.Status), Ext: h.AppendFields(a.fields[:0])}
 	p.replyTo(r, &a.command, res.Batched)
 	sendAnswers.Put(a)
 }
