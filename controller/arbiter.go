@@ -49,6 +49,7 @@ type arbiter struct {
 	why      string
 	muted    time.Time // since when
 	retrying bool      // the port could not be opened yet
+	removed  bool      // the goroutine does nothing any more
 	ended    error     // what stopping at the end came to
 }
 
@@ -426,6 +427,12 @@ func (a *arbiter) hand(ctx context.Context, op arbiterOp) error {
 
 func (a *arbiter) perform(op *arbiterOp) error {
 	l := a.raft()
+	if a.removed {
+		if op.kind == CallArbiterRemove {
+			return nil
+		}
+		return refuse(CodeRefused, "the arbiter was removed")
+	}
 	if l != nil && op.kind != CallArbiterSeed && l.Term() > op.call.Term {
 		return refuse(CodeRefused, "the arbiter follows a leader of term %d, the call is of term %d", l.Term(), op.call.Term)
 	}
@@ -488,6 +495,7 @@ func (a *arbiter) remove() error {
 		a.fail(err)
 		return err
 	}
+	a.removed = true
 	a.become(ArbiterEmpty, "removed")
 	a.log.Info("the arbiter was removed by its group's leader")
 	a.host.retire(a)

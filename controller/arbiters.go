@@ -66,6 +66,7 @@ type Arbiters struct {
 	mu     sync.Mutex // held while an arbiter is made
 	all    map[string]*arbiter
 	closed bool
+	quit   chan struct{}  // closed with it
 	tasks  sync.WaitGroup // removals
 }
 
@@ -82,7 +83,7 @@ func OpenArbiters(dir string, o ArbiterOptions) (*Arbiters, error) {
 	if err != nil {
 		return nil, fmt.Errorf("arbiters: %w", err)
 	}
-	h := &Arbiters{dir: dir, o: o, all: map[string]*arbiter{}}
+	h := &Arbiters{dir: dir, o: o, all: map[string]*arbiter{}, quit: make(chan struct{})}
 	for _, name := range names {
 		if err := h.reopen(name.Name()); err != nil {
 			return nil, errors.Join(fmt.Errorf("arbiters: %w", err), h.Close())
@@ -114,7 +115,10 @@ func (h *Arbiters) reopen(name string) error {
 // Close stops all arbiters and waits for them.
 func (h *Arbiters) Close() error {
 	h.mu.Lock()
-	h.closed = true
+	if !h.closed {
+		h.closed = true
+		close(h.quit)
+	}
 	var all []*arbiter
 	for _, a := range h.all {
 		all = append(all, a)
@@ -238,17 +242,24 @@ func (h *Arbiters) discard(a *arbiter) error {
 	return errors.Join(removeArbiterFile(a.dir), a.close(), os.RemoveAll(a.dir))
 }
 
-// retire removes an arbiter whose leader has said so, and whose Raft has stopped. It returns at once: the call that said so is still
-// to be answered.
+// retireAfter is how long the port of an arbiter that was removed stays open: the call that removed it is still to be answered.
+const retireAfter = time.Second
+
+// retire removes an arbiter whose leader has said so, and whose Raft has stopped for good. It returns at once.
 func (h *Arbiters) retire(a *arbiter) {
 	h.tasks.Go(func() {
 		h.mu.Lock()
-		key := groupKey(a.file.Cluster, a.file.Group)
-		if h.all[key] == a {
+		var err error
+		if key := groupKey(a.file.Cluster, a.file.Group); h.all[key] == a {
 			delete(h.all, key)
+			err = os.RemoveAll(a.dir)
 		}
 		h.mu.Unlock()
-		if err := errors.Join(a.close(), os.RemoveAll(a.dir)); err != nil {
+		select {
+		case <-h.quit:
+		case <-time.After(retireAfter):
+		}
+		if err := errors.Join(err, a.close()); err != nil {
 			h.o.Logger.Error("what an arbiter kept is not removed", "dir", a.dir, "error", err)
 		}
 	})
