@@ -49,7 +49,7 @@ func siblings() []string {
 	return []string{
 		"remoting/protocol > remoting/fastjson",
 		"raftlog/crashfs > raftlog",
-		"bench > bench/cluster", // measures what it starts and kills
+		"bench > bench/cluster",     // measures what it starts and kills
 		"raftlog > raftlog/crashfs", // in tests: the file system that forgets
 	}
 }
