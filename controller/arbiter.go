@@ -247,6 +247,9 @@ func (a *arbiter) start() error {
 		a.become(ArbiterEmpty, "")
 		return errors.Join(err, l.Close())
 	}
+	if err := a.noteSeeded(); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	err = l.Start(raftlog.Discard(l), raftlog.Member{
 		ServerID: a.id, Address: a.file.address(a.host.o.Advertise), Transport: a.net.Transport(), Timings: a.host.o.Timings,
 	})
@@ -256,6 +259,24 @@ func (a *arbiter) start() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.running, a.state, a.why = l, ArbiterRunning, ""
+	return nil
+}
+
+// noteSeeded writes down that there is a group that this arbiter has been a part of.
+func (a *arbiter) noteSeeded() error {
+	a.mu.Lock()
+	file := a.file
+	a.mu.Unlock()
+	if file.Seeded {
+		return nil
+	}
+	file.Seeded = true
+	if err := file.write(a.dir); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.file.Seeded = true
 	return nil
 }
 
@@ -471,14 +492,7 @@ func (a *arbiter) seed(p *raftlog.FillPoint) error {
 		}
 		return err
 	}
-	a.mu.Lock()
-	a.file.Seeded = true
-	file := a.file
-	a.mu.Unlock()
-	if err = file.write(a.dir); err == nil {
-		err = a.start()
-	}
-	if err != nil {
+	if err := a.start(); err != nil {
 		a.fail(err)
 		return err
 	}

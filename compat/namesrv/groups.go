@@ -20,9 +20,9 @@ const (
 	grantFor = 30 * time.Second
 	// membersRecent is how long a group's only member is believed to have its data after its last report, if somebody comes from
 	// another address in its place.
-	membersRecent = 10 * time.Minute
+	membersRecent = 3 * time.Minute
 	// membersFresh is how old the time of the last report may be on disk.
-	membersFresh = 2 * time.Minute
+	membersFresh = time.Minute
 
 	membersMax         = 64 // of one group
 	groupFileBytesMax  = 64 << 20
