@@ -62,6 +62,7 @@ type capture struct {
 	queues        []queueCapture
 	timers        []*pairChunk
 	segments      []segmentMark
+	blocks        uint64 // number of the first block that is not part of it
 	keys          <-chan barrierResult
 }
 
@@ -99,6 +100,7 @@ func (s *Store) Snapshot() (Snapshot, error) {
 		return nil, err
 	}
 	c.segments = s.blocks.marks()
+	c.blocks = s.blocks.next
 	c.timers = s.timers.capture()
 	c.add(sectionState, s.encodeState)
 	c.add(sectionTopics, s.topics.encode)
@@ -183,7 +185,7 @@ func (c *capture) persist(keys []keyRange) error {
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return err
 	}
-	s.published(checkpointRefs{name: name, applied: c.applied, trim: c.trim, files: fileNames(c.segments, keys)})
+	s.published(checkpointRefs{name: name, applied: c.applied, trim: c.trim, blocks: c.blocks, files: fileNames(c.segments, keys)})
 	return nil
 }
 
@@ -326,6 +328,7 @@ func (w *checkpointWriter) end() {
 type checkpointRefs struct {
 	name          string
 	applied, trim int64
+	blocks        uint64
 	files         []string
 }
 
@@ -368,6 +371,11 @@ func (s *Store) removeUnneeded(needed map[string]bool) {
 	if err != nil {
 		s.logger.Warn("list store directory", "dir", s.dir, "err", err)
 		return
+	}
+	for _, e := range s.exports {
+		for _, f := range e.Files {
+			needed[f.Name] = true
+		}
 	}
 	for _, name := range s.blocks.names() {
 		needed[name] = true

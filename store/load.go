@@ -158,7 +158,7 @@ func (s *Store) load(name string) ([]keyRange, error) {
 	if err := s.loadBlocks(segments); err != nil {
 		return nil, err
 	}
-	s.kept = []checkpointRefs{{name: name, applied: applied, trim: s.trim.Load(), files: fileNames(segments, keys)}}
+	s.kept = []checkpointRefs{{name: name, applied: applied, trim: s.trim.Load(), blocks: s.blocks.next, files: fileNames(segments, keys)}}
 	return keys, nil
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -103,6 +104,7 @@ type Store struct {
 	rebuildMu sync.Mutex // one block is rebuilt at a time
 	persistMu sync.Mutex // one checkpoint is written at a time
 	kept      []checkpointRefs
+	exports   []*Export // under way
 	floor     atomic.Int64
 
 	failure atomic.Pointer[error]
@@ -126,8 +128,8 @@ func newStore(dir string, log Log, o Options) *Store {
 
 // Open opens the store in dir at its newest valid checkpoint; without one it is empty, and the log is to be applied from
 // its start. A damaged checkpoint is passed over for the one before. Derived files that are damaged are rebuilt from the
-// log. The error wraps ErrCorrupt if the state that the log goes on from is nowhere to be had, ErrVersion if a newer
-// release wrote the directory.
+// log. The error wraps ErrImporting if an import into the directory is not complete, ErrCorrupt if the state that the log
+// goes on from is nowhere to be had, ErrVersion if a newer release wrote the directory.
 func Open(dir string, log Log, o Options) (*Store, error) {
 	if o.FS == nil {
 		return nil, errors.New("open store: Options.FS is missing")
@@ -135,6 +137,9 @@ func Open(dir string, log Log, o Options) (*Store, error) {
 	o.setDefaults()
 	if err := o.FS.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if filling, err := Importing(o.FS, dir); err != nil || filling {
+		return nil, fmt.Errorf("open store: %w", cmp.Or(err, ErrImporting))
 	}
 	names, err := checkpoints(o.FS, dir)
 	if err != nil {
