@@ -42,7 +42,7 @@ const (
 	// progress, so that an old one does not come after a newer one.
 	onewayWait = 5 * time.Second
 	// forwardTimeout bounds how long the leader may take for a forwarded request, beside the time it asked to wait.
-	forwardTimeout = 3 * time.Second
+	forwardTimeout = 5 * time.Second
 	// forwardedWait bounds how long a request that was passed on waits for this replica to lead.
 	forwardedWait = time.Second
 	// forwardPause is how long a request waits before the leader is looked for again.
