@@ -2,10 +2,13 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
 	"time"
+
+	"rmq/raftlog"
 )
 
 // Node is a process with replicas of several groups. It spreads the leaders of its groups over the nodes.
@@ -149,11 +152,31 @@ func (t *team) idlest(time.Time) *member {
 // ElectMaster makes the replica with a number the leader. It waits until that has caught up, if need be, as long as ctx lasts. On a
 // replica that does not lead it asks the leader.
 func (g *Group) ElectMaster(ctx context.Context, number int) error {
-	t := g.team.Load()
-	if t == nil {
-		return g.askLeaderTo(ctx, CallElect, ElectRequest{Number: number})
+	return g.led(ctx, CallElect, ElectRequest{Number: number}, func(t *team) error { return t.elect(ctx, number) })
+}
+
+// led has the leader do something, be it here or elsewhere, and goes on asking while it changes.
+func (g *Group) led(ctx context.Context, kind Kind, request any, here func(t *team) error) error {
+	for {
+		err := errNoLeader
+		status := g.o.Log.Status()
+		if t := g.team.Load(); t != nil {
+			err = here(t)
+		} else if status.LeaderAddr != "" && status.LeaderAddr != g.o.Address {
+			_, err = askRaw(ctx, g.o.Net, status.LeaderAddr, kind, request, nil)
+		}
+		var no *Refusal
+		passing := errors.Is(err, errNoLeader) || errors.Is(err, raftlog.ErrNotLeader) || errors.Is(err, raftlog.ErrPeerNotSent) ||
+			errors.As(err, &no) && no.Code != CodeRefused
+		if err == nil || !passing || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("group %s: %w: %w", g.o.Name, err, ctx.Err())
+		case <-time.After(leaderPoll):
+		}
 	}
-	return t.elect(ctx, number)
 }
 
 func (t *team) elect(ctx context.Context, number int) error {
@@ -230,17 +253,18 @@ func (t *team) heard(ctx context.Context) error {
 // RemoveReplica takes the replica with a number out of the group. If that leads, it hands the lead on first. On a replica that does not
 // lead it asks the leader.
 func (g *Group) RemoveReplica(ctx context.Context, number int) error {
-	t := g.team.Load()
-	if t != nil && number == g.o.Replica {
-		if err := t.handToAnyone(ctx); err != nil {
-			return err
-		}
-		t = nil
+	return g.led(ctx, CallRemove, RemoveRequest{Number: number}, func(t *team) error { return t.removeOrLeave(ctx, number) })
+}
+
+// removeOrLeave removes another replica; this one it makes a follower, to be asked again elsewhere.
+func (t *team) removeOrLeave(ctx context.Context, number int) error {
+	if number != t.o.Replica {
+		return t.removeNumber(ctx, number)
 	}
-	if t == nil {
-		return g.askLeaderTo(ctx, CallRemove, RemoveRequest{Number: number})
+	if err := t.handToAnyone(ctx); err != nil {
+		return err
 	}
-	return t.removeNumber(ctx, number)
+	return refuse(CodeNotLeader, "replica %d has handed the lead on, to be removed", number)
 }
 
 func (t *team) handToAnyone(ctx context.Context) error {
@@ -296,23 +320,4 @@ func (t *team) removeNumber(ctx context.Context, number int) error {
 	}
 	t.o.Logger.Info("a replica is removed as asked", "group", t.o.Name, "replica", target.ID, "address", target.Address)
 	return t.remove(ctx, target.ID, target.Address)
-}
-
-// askLeaderTo passes a wish on to the leader.
-func (g *Group) askLeaderTo(ctx context.Context, kind Kind, request any) error {
-	for {
-		if t := g.team.Load(); t != nil {
-			return refuse(CodeNotNow, "the lead has just come here; ask again")
-		}
-		status := g.o.Log.Status()
-		if status.LeaderAddr != "" && status.LeaderAddr != g.o.Address {
-			_, err := askRaw(ctx, g.o.Net, status.LeaderAddr, kind, request, nil)
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("group %s: %w: %w", g.o.Name, errNoLeader, ctx.Err())
-		case <-time.After(leaderPoll):
-		}
-	}
 }

@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -134,8 +137,11 @@ func (f *toyFiles) WriteAt(_ string, b []byte, off int64) error {
 func (f *toyFiles) Commit() error { return os.WriteFile(filepath.Join(f.dir, "toy.json"), f.b, 0o600) }
 func (f *toyFiles) Close() error  { return nil }
 
+// testTimings leave room for a machine that does much else.
+var testTimings = raftlog.Timings{Heartbeat: 600 * time.Millisecond, Election: 600 * time.Millisecond, Lease: 500 * time.Millisecond, Commit: 5 * time.Millisecond}
+
 var testPace = Pace{
-	Look: 20 * time.Millisecond, Poll: 100 * time.Millisecond, Contact: 400 * time.Millisecond, Gone: time.Second,
+	Look: 20 * time.Millisecond, Poll: 100 * time.Millisecond, Contact: 600 * time.Millisecond, Gone: 1500 * time.Millisecond,
 	Retry: 200 * time.Millisecond, Moves: time.Hour, Petition: Petition{Ask: 30 * time.Millisecond, Known: 2 * time.Second},
 }
 
@@ -147,6 +153,21 @@ type site struct {
 	adapt   func(o *Options)
 	arbiter ArbiterSource
 	dir     string
+
+	mu    sync.Mutex
+	addrs map[*rep]string // that the name servers know
+}
+
+func (s *site) register(r *rep) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.addrs[r] = r.addr
+}
+
+func (s *site) find(context.Context) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.addrs)), nil
 }
 
 // rep is one replica, running or not.
@@ -162,12 +183,13 @@ type rep struct {
 	calls    *Switchboard
 	replicas *Replicas
 	group    *Group
+	control  atomic.Pointer[Group] // group, for the port
 	filled   bool
 	refill   chan struct{}
 }
 
 func newSite(t *testing.T, adapt func(o *Options)) *site {
-	s := &site{t: t, all: make(map[int]*rep), adapt: adapt, dir: t.TempDir()}
+	s := &site{t: t, all: make(map[int]*rep), adapt: adapt, dir: t.TempDir(), addrs: make(map[*rep]string)}
 	s.log = raftlog.Options{SegmentBytes: 64 << 10, FlushInterval: 5 * time.Millisecond, TailCacheBytes: 32 << 10, RecordBytesMax: 16 << 10}
 	t.Cleanup(func() {
 		for _, r := range s.all {
@@ -214,7 +236,7 @@ func (r *rep) listen() {
 		Listen: listen, ServerID: string(id), ClusterID: "c", Group: "g", Handler: r.calls.Handle, OnProgress: r.replicas.Progress,
 		DialTimeout: 300 * time.Millisecond,
 		OnSnapshotOffered: func(addr, id string, term, index uint64) {
-			if g := r.group; g != nil {
+			if g := r.control.Load(); g != nil {
 				g.SnapshotOffered(addr, id, term, index)
 			}
 		},
@@ -223,22 +245,17 @@ func (r *rep) listen() {
 		r.s.t.Fatal(err)
 	}
 	r.net, r.addr = net, net.Addr().String()
+	r.s.register(r)
 }
 
 func (r *rep) options(change func(o *Options)) Options {
 	o := Options{
-		Name: "g", Cluster: "c", Replica: r.number, Address: r.addr, ClientAddr: "client-" + r.addr, Net: r.net, Calls: r.calls, Log: r.log, Pace: testPace,
+		Name: "g", Cluster: "c", Replica: r.number, Address: r.addr, ClientAddr: "client-" + r.addr, Net: r.net, Calls: r.calls, Log: r.log, Pace: testPace, Timings: testTimings,
 		Replicas: r.replicas, Founding: Join, Arbiters: r.s.arbiter,
 		TakeOver: func(context.Context) error { return nil },
 		Lead:     func(ctx context.Context) error { <-ctx.Done(); return nil },
 		Refill:   func() { close(r.refill) },
-		Find: func(context.Context) ([]string, error) {
-			var list []string
-			for _, o := range r.s.all {
-				list = append(list, o.addr)
-			}
-			return list, nil
-		},
+		Find:     r.s.find,
 		Sink: func(o FillOffer) (LogSink, FileSink, error) {
 			if err := r.log.Close(); err != nil {
 				return nil, nil, err
@@ -284,6 +301,7 @@ func (r *rep) run(ctx context.Context, change func(o *Options)) error {
 	o.Log, o.State, o.Replica, o.Servers, o.Export = r.log, r.toy, a.Number, a.Servers, r.toy.export
 	r.number = a.Number
 	r.group, err = Start(ctx, o)
+	r.control.Store(r.group)
 	return err
 }
 
@@ -314,6 +332,7 @@ func (r *rep) stop() {
 		}
 	}
 	r.net, r.group, r.log = nil, nil, nil
+	r.control.Store(nil)
 }
 
 // wipe empties the stopped replica's directory.
@@ -358,7 +377,7 @@ func (s *site) leader() *rep {
 	return leader
 }
 
-// members writes the group as its leader has it: "0 leader, 1 voter".
+// members writes the group as its leader has it: "0 voter, 1 learner, arbiter voter".
 func (s *site) members() string {
 	for _, r := range s.all {
 		if r.group == nil || !r.group.Leading() {
@@ -367,6 +386,9 @@ func (s *site) members() string {
 		var list []string
 		for _, m := range r.group.Replication() {
 			word := string(m.Role)
+			if m.Role == RoleLeader {
+				word = string(RoleVoter)
+			}
 			if m.Filling {
 				word = "filling"
 			}
@@ -384,6 +406,7 @@ func (s *site) members() string {
 			}
 			list = append(list, fmt.Sprint(m.Number, " ", word))
 		}
+		slices.Sort(list)
 		return strings.Join(list, ", ")
 	}
 	return "nobody leads"
@@ -394,28 +417,28 @@ func (s *site) awaitMembers(want string) {
 	s.await("the group is "+want, func() bool { return s.members() == want })
 }
 
-// put appends records on the leader and waits until they are committed.
+// put has records committed; a change of leader is no excuse.
 func (s *site) put(n, size int) {
 	s.t.Helper()
-	leader := s.leader()
-	answers := make(chan error, n)
-	for i := range n {
-		record := fmt.Appendf(nil, "%d ", i)
-		record = append(record, bytes.Repeat([]byte{'x'}, size)...)
-		if err := leader.log.Append(record, raftlog.AckCommitted, func(r raftlog.AppendResult) { answers <- r.Err }); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	for range n {
-		select {
-		case err := <-answers:
-			if err != nil {
-				s.t.Fatal(err)
+	s.await("the records are committed", func() bool {
+		leader := s.leader()
+		answers, sent := make(chan error, n), 0
+		for i := range n {
+			record := fmt.Appendf(nil, "%d ", i)
+			record = append(record, bytes.Repeat([]byte{'x'}, size)...)
+			if leader.log.Append(record, raftlog.AckCommitted, func(r raftlog.AppendResult) { answers <- r.Err }) != nil {
+				break
 			}
-		case <-time.After(20 * time.Second):
-			s.t.Fatalf("a record was not committed; members %s", s.members())
+			sent++
 		}
-	}
+		good := 0
+		for range sent {
+			if <-answers == nil { // it comes when the lead is lost, too
+				good++
+			}
+		}
+		return good == n
+	})
 }
 
 // same waits until all running replicas have the same state, and compares the bytes of their logs where they overlap.
@@ -449,24 +472,26 @@ func TestGroupGrows(t *testing.T) {
 	s.replica(0).start()
 	s.put(50, 4000)
 	s.replica(1).start()
-	s.awaitMembers("0 leader, 1 learner")
+	s.awaitMembers("0 voter, 1 learner")
 	if !s.all[1].filled {
 		t.Error("it joined without being filled")
 	}
 	s.put(10, 4000)
 	s.same()
 	s.replica(2).start()
-	s.awaitMembers("0 leader, 1 voter, 2 voter")
+	s.awaitMembers("0 voter, 1 voter, 2 voter")
 	s.put(10, 4000)
 	s.same()
-	for _, r := range s.leader().group.Replication() {
-		if !r.Connected || !r.InSync || r.ClientAddr == "" {
-			t.Errorf("%+v", r)
+	s.await("all are in sync", func() bool {
+		n := 0
+		for _, r := range s.leader().group.Replication() {
+			if r.Connected && r.InSync && r.ClientAddr != "" {
+				n++
+			}
 		}
-	}
-	if r := s.leader().replicas; r.Data() != 3 || r.Connected() != 3 || r.InSync() != 3 || r.Held(3) == 0 || r.Held(3) > r.Held(1) || r.Held(4) != 0 {
-		t.Errorf("counted %d, %d in contact, %d in sync, held %d", r.Data(), r.Connected(), r.InSync(), r.Held(3))
-	}
+		r := s.leader().replicas
+		return n == 3 && r.Data() == 3 && r.Connected() == 3 && r.InSync() == 3 && r.Held(3) > 0 && r.Held(3) <= r.Held(1) && r.Held(4) == 0
+	})
 	// And it survives its first.
 	s.all[0].stop()
 	s.leader()

@@ -163,4 +163,5 @@ type netOf struct{ *village }
 func (netOf) Transport() raft.Transport                    { return nil }
 func (netOf) Progress(string) (raftlog.PeerProgress, bool) { return raftlog.PeerProgress{}, false }
 func (netOf) SetMuted(bool)                                {}
+func (netOf) SetServerID(string) error                     { return nil }
 func (netOf) Muted() bool                                  { return false }

@@ -49,6 +49,7 @@ type Net interface {
 	Progress(addr string) (raftlog.PeerProgress, bool)
 	SetMuted(muted bool)
 	Muted() bool
+	SetServerID(id string) error
 }
 
 // Options configures a Group.
@@ -174,10 +175,8 @@ func Start(ctx context.Context, o Options) (*Group, error) {
 	m := raftlog.Member{ServerID: string(id), Address: o.Address, Timings: o.Timings}
 	muted := g.muted()
 	if o.Net != nil {
-		if n, ok := o.Net.(interface{ SetServerID(id string) error }); ok { // it has listened before its number was known
-			if err := n.SetServerID(string(id)); err != nil {
-				return nil, fmt.Errorf("group %s: %w", o.Name, err)
-			}
+		if err := o.Net.SetServerID(string(id)); err != nil { // it has listened before its number was known
+			return nil, fmt.Errorf("group %s: %w", o.Name, err)
 		}
 		o.Net.SetMuted(muted)
 		m.Transport = o.Net.Transport()

@@ -116,7 +116,7 @@ func (t *team) answer(ctx context.Context, m Message) (any, []byte, error) {
 		if err := decode(m, &r); err != nil {
 			return nil, nil, err
 		}
-		return nil, nil, t.g.RemoveReplica(ctx, r.Number)
+		return nil, nil, t.removeOrLeave(ctx, r.Number)
 	}
 	return nil, nil, refuse(CodeRefused, "a call of kind %d is not known here", m.Head)
 }

@@ -18,7 +18,7 @@ func three(t *testing.T, adapt func(o *Options)) *site {
 	s.put(20, 4000)
 	s.replica(1).start()
 	s.replica(2).start()
-	s.await("three vote", func() bool { return strings.Count(s.members(), "voter") == 2 })
+	s.await("three vote", func() bool { return s.members() == "0 voter, 1 voter, 2 voter" })
 	return s
 }
 
@@ -31,7 +31,7 @@ func TestWipedReplicaIsReplaced(t *testing.T) {
 	s.put(10, 4000)
 	began := time.Now()
 	r.start()
-	s.awaitMembers("0 leader, 1 voter, 2 voter")
+	s.awaitMembers("0 voter, 1 voter, 2 voter")
 	if took := time.Since(began); !r.filled || took > 10*time.Second {
 		t.Errorf("filled %v after %v", r.filled, took)
 	}
@@ -52,7 +52,7 @@ func TestNumberOfAnother(t *testing.T) {
 	other.stop()
 	s.all[2].stop()
 	other.start()
-	s.awaitMembers("0 leader, 1 voter, 2 voter")
+	s.awaitMembers("0 voter, 1 voter, 2 voter")
 	s.put(10, 4000)
 	s.same()
 }
@@ -94,7 +94,7 @@ func TestSoleVoterMoves(t *testing.T) {
 		return err == nil && string(conf.Servers[0].Address) == s.all[0].addr
 	})
 	s.replica(1).start()
-	s.awaitMembers("0 leader, 1 learner")
+	s.awaitMembers("0 voter, 1 learner")
 	s.put(10, 10)
 	s.same()
 }
@@ -137,7 +137,7 @@ func TestRemoveReplica(t *testing.T) {
 	}
 	s.all[0].stop()
 	// Without an arbiter one of two votes.
-	s.await("two are left", func() bool { m := s.members(); return m == "1 leader, 2 learner" || m == "1 learner, 2 leader" })
+	s.await("two are left", func() bool { m := s.members(); return m == "1 voter, 2 learner" || m == "1 learner, 2 voter" })
 	s.put(10, 100)
 	if err := s.leader().group.RemoveReplica(ctx, 5); err == nil {
 		t.Error("a replica was removed that there is not")
@@ -202,7 +202,7 @@ func TestNumbersAreAllocated(t *testing.T) {
 			t.Fatalf("number %d, want %d", r.number, i)
 		}
 	}
-	s.awaitMembers("0 leader, 1 voter, 2 voter")
+	s.awaitMembers("0 voter, 1 voter, 2 voter")
 	s.put(1, 1)
 	s.same()
 }
@@ -265,6 +265,25 @@ func (s *limitedSink) Write(b []byte) error {
 	return nil
 }
 
+// trim lets most of the log go, everywhere.
+func (s *site) trim() {
+	s.t.Helper()
+	s.await("the bytes are gone", func() bool {
+		leader := s.leader()
+		done := make(chan error, 1)
+		record := fmt.Appendf(nil, "trim %d", leader.log.EndOffset()-64<<10)
+		if leader.log.Append(record, raftlog.AckCommitted, func(r raftlog.AppendResult) { done <- r.Err }) != nil || <-done != nil {
+			return false
+		}
+		for _, r := range s.all {
+			if r.group != nil && (r.log.Snapshot() != nil || r.log.MinOffset() < 200<<10) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // A replica that was away for so long that the leader has let go of what it needs is filled again, as the same server.
 func TestFarBehindIsFilledAgain(t *testing.T) {
 	s := three(t, nil)
@@ -272,16 +291,7 @@ func TestFarBehindIsFilledAgain(t *testing.T) {
 	id := r.log.Identity()
 	r.stop()
 	s.put(100, 8000)
-	leader := s.leader()
-	done := make(chan error, 1)
-	record := fmt.Appendf(nil, "trim %d", leader.log.EndOffset()-64<<10)
-	if err := leader.log.Append(record, raftlog.AckCommitted, func(r raftlog.AppendResult) { done <- r.Err }); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	s.await("the bytes are gone", func() bool { return leader.log.Snapshot() == nil && leader.log.MinOffset() > 200<<10 })
+	s.trim()
 	r.start()
 	select {
 	case <-r.refill:
@@ -292,7 +302,7 @@ func TestFarBehindIsFilledAgain(t *testing.T) {
 	r.startWith(func(o *Options) { o.Refilling = true })
 	s.put(5, 100)
 	s.same()
-	if !r.filled || r.log.Identity() != id || s.members() != "0 leader, 1 voter, 2 voter" {
+	if !r.filled || r.log.Identity() != id || s.members() != "0 voter, 1 voter, 2 voter" {
 		t.Errorf("filled %v, %v was %v, %s", r.filled, r.log.Identity(), id, s.members())
 	}
 }
