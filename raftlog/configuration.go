@@ -59,3 +59,7 @@ func (l *Log) lastConfiguration() (raft.Configuration, uint64, error) {
 	c, err := decodeConfiguration(conf)
 	return c, index, err
 }
+
+// ConfigurationIndex returns the index of the entry of the last configuration in the log; 0 before Start. Raft's own copy of the
+// configuration comes without it.
+func (l *Log) ConfigurationIndex() uint64 { return l.queue.configurationAt() }

@@ -10,6 +10,9 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
 
 	"rmq/raftlog/crashfs"
 )
@@ -396,4 +399,52 @@ func TestDamagedSnapshots(t *testing.T) {
 		_, err := trySolo(t, "/d", f.o)
 		wantFault(t, err, ExitCorrupt)
 	})
+}
+
+// TestPadLostInAPowerCut takes what lies behind the header of a pad, or puts something else there, while the next segment stays: the
+// bytes of the log are the same as before, also where nobody looks but who copies them.
+func TestPadLostInAPowerCut(t *testing.T) {
+	for name, damage := range map[string]func(page []byte, pad int) []byte{
+		"short":   func(b []byte, pad int) []byte { return b[:pad+frameHeaderBytes+100] },
+		"garbage": func(b []byte, pad int) []byte { b[pad+frameHeaderBytes+600] ^= 0x55; return b },
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := crashfs.New()
+			boot := "a"
+			o := Options{FS: disk, SegmentBytes: 64 << 10, FlushInterval: time.Hour, BootID: func() string { return boot }}
+			l := openPlain(t, o)
+			if err := l.Bootstrap(soloServers()); err != nil { // it syncs; what follows is not
+				t.Fatal(err)
+			}
+			for i := range uint64(12) {
+				if err := l.storeLogs([]*raft.Log{{Index: 2 + i, Term: 1, Data: toyItem(make([]byte, 9000))}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := make([]byte, l.EndOffset())
+			if _, err := l.ReadAt(want, 0); err != nil {
+				t.Fatal(err)
+			}
+			pad := int((*l.segs.Load())[1].prevEnd) + segmentPageBytes
+			o.FS = disk.Clone()
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := o.FS.(*crashfs.FS).Mutate(fuzzSegment, func(b []byte) []byte { return damage(b, pad) }); err != nil {
+				t.Fatal(err)
+			}
+			boot = "b"
+			l, err := Open("/d/log", o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, len(want))
+			if _, err := l.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("the bytes changed: %v", err)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
 }

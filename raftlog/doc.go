@@ -6,7 +6,8 @@
 // reaches the log and its order is final, Apply when it is committed, Snapshot when its state is to be made durable.
 //
 // Order of calls: Open recovers the bytes and needs no network, Bootstrap founds a group once in its life, Start joins it,
-// Append proposes, Close ends. ReadAt works from Open to Close.
+// Append proposes, Close ends. ReadAt works from Open to Close. A replica that joins a group that exists, or has fallen behind what the
+// group keeps, is filled before: a Seeder brings its directory to a FillPoint of the leader.
 //
 // # Durability
 //
@@ -21,7 +22,7 @@
 //
 // # Locks
 //
-// From outer to inner: Log.life, Log.switching, Log.flushing, queue.answering, writer.mu, queue.mu, logIndex.loading, logIndex.mu,
-// segment.mu. No lock is held while a callback runs, except: Stamp and Rewind run under writer.mu, Options.Prepare under
+// From outer to inner: Log.life, Log.snapshotting, Log.switching, Log.flushing, queue.answering, writer.mu, leases.mu, queue.mu,
+// logIndex.loading, logIndex.mu, segment.mu. No lock is held while a callback runs, except: Stamp and Rewind run under writer.mu, Options.Prepare under
 // queue.mu, and the answers to Append under queue.answering, which is why those must not call Close.
 package raftlog

@@ -96,7 +96,7 @@ func TestH2HungDisk(t *testing.T) {
 		t.Run(op, func(t *testing.T) {
 			disk := crashfs.New()
 			fatal := make(chan *Fault, 1)
-			n := startSolo(t, "/d", Options{FS: disk, Flush: SyncFlush, StallTimeout: 50 * time.Millisecond,
+			n := startSolo(t, "/d", Options{FS: disk, Flush: SyncFlush, StallTimeout: 300 * time.Millisecond,
 				Fatal: func(code int, id string, err error) { fatal <- &Fault{code, id, err} }})
 			n.mustPut([]byte("before"))
 			release := disk.Inject("hang " + op + " path=/log/0000")

@@ -205,6 +205,11 @@ func TestMembersJoinByFilling(t *testing.T) {
 		if conf, err := m.nodes[0].log.Configuration(); err != nil || voters(conf) != i || len(conf.Servers) != i+1 {
 			t.Fatalf("%+v, %v", conf, err)
 		}
+		at := m.nodes[0].log.ConfigurationIndex()
+		var e raft.Log
+		if err := m.nodes[0].log.getLog(at, &e); err != nil || e.Type != raft.LogConfiguration || m.nodes[i].log.ConfigurationIndex() != at {
+			t.Fatalf("configuration at entry %d and %d: %v", at, m.nodes[i].log.ConfigurationIndex(), err)
+		}
 		m.promote(0, i)
 	}
 	before := m.nodes[0].log.EndOffset()
@@ -223,13 +228,8 @@ func TestMembersJoinByFilling(t *testing.T) {
 		checkItems(t, m.nodes[i], acked)
 	}
 
-	// To a replica of choice, and on without the founder.
-	if err := m.nodes[0].log.TransferLeadershipTo(deadline(t), m.id(2), m.addr(2)); err != nil {
-		t.Fatal(err)
-	}
-	if got := m.leader(0); got != 2 {
-		t.Fatalf("replica %d leads", got)
-	}
+	// To a replica of choice, whoever leads now, and on without the founder.
+	m.lead(2)
 	m.stop(0)
 	m.nodes[2].mustPut([]byte("without the founder"))
 	if err := m.nodes[2].log.RemoveServer(deadline(t), m.id(0)); err != nil {
@@ -247,6 +247,23 @@ func TestMembersJoinByFilling(t *testing.T) {
 	}
 	m.stop(1)
 	m.nodes[2].mustPut([]byte("alone"))
+}
+
+// lead has replica i lead.
+func (m *members) lead(i int) {
+	m.t.Helper()
+	m.await("the replica leads", func() bool {
+		at := m.leader(-1)
+		if at == i {
+			return true
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := m.nodes[at].log.TransferLeadershipTo(ctx, m.id(i), m.addr(i)); err != nil {
+			m.t.Log(err) // an election came between on a busy machine
+		}
+		return false
+	})
 }
 
 // sameFiles compares the segment files of all replicas, without the marks, over the segments that all have.
@@ -559,4 +576,34 @@ func TestReplicaThatComesBackIsServedAtOnce(t *testing.T) {
 	if d := time.Since(begin); d > 500*time.Millisecond {
 		t.Errorf("after %s", d)
 	}
+}
+
+// TestMemberThatCannotBeReached: a leader is not held up by a learner whose address leads nowhere, and gets rid of it.
+func TestMemberThatCannotBeReached(t *testing.T) {
+	noLeaks(t)
+	m := found(t, 2, testTimings)
+	m.leader(-1)
+	m.grow(0, 10, 0)
+	l := m.nodes[0].log
+	for i, addr := range []string{"127.0.0.1:1", "no.such.host.invalid:1", "192.0.2.1:9", "not an address"} {
+		if err := l.AddNonvoter(deadline(t), fmt.Sprint(i, "-gone"), addr); err != nil {
+			t.Fatal(addr, err)
+		}
+		begin := time.Now()
+		m.nodes[0].mustPut([]byte("x"))
+		if d := time.Since(begin); d > time.Second {
+			t.Errorf("with a member at %s an append took %s", addr, d)
+		}
+	}
+	m.fill(0, 1)
+	m.run(1, m.open(1, Options{}), nil)
+	m.learner(0, 1)
+	m.promote(0, 1)
+	m.lead(1)
+	for i := range 4 {
+		if err := m.nodes[1].log.RemoveServer(deadline(t), fmt.Sprint(i, "-gone")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.settle()
 }

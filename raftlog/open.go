@@ -3,6 +3,7 @@ package raftlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -131,8 +132,11 @@ func (l *Log) adopt(r *recovered, names []string) error {
 		l.index.setPoints(r.segs[n-1].base, r.points, r.at.index, r.at.term)
 		l.sidecarBase = r.segs[n-1].base
 		l.w.synced = r.segs[n-1].mark.synced
-		for _, seg := range r.segs[:n-1] {
+		for i, seg := range r.segs[:n-1] {
 			if !seg.mark.sealed {
+				if err := l.fillUp(seg, &r.segs[i+1].segmentHead); err != nil {
+					return err
+				}
 				l.w.unsynced = append(l.w.unsynced, seg)
 			}
 		}
@@ -164,6 +168,22 @@ func (l *Log) adopt(r *recovered, names []string) error {
 		return err
 	}
 	l.durable.Store(r.at.index)
+	return nil
+}
+
+// fillUp writes the end of a segment again that was not sealed: what lies behind its last frame is not verified, and a power cut may have
+// taken it although the next segment is there.
+func (l *Log) fillUp(seg *segment, next *segmentHead) error {
+	rest := make([]byte, seg.limit()-next.prevEnd)
+	if len(rest) >= frameHeaderBytes {
+		pad := frameHeader{length: uint32(len(rest) - frameHeaderBytes), kind: framePad, index: next.firstIndex - 1, chain: next.prevChain}
+		pad.encode(rest)
+	}
+	op := l.watch.begin("write", seg.path)
+	defer l.watch.end(op)
+	if _, err := seg.f.WriteAt(rest, seg.filePos(next.prevEnd)); err != nil {
+		return fmt.Errorf("write %s at offset %d: %w", seg.path, next.prevEnd, err)
+	}
 	return nil
 }
 

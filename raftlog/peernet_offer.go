@@ -3,6 +3,7 @@ package raftlog
 import (
 	"errors"
 	"io"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -24,7 +25,8 @@ const stepsMax = 256
 // other one needs, and it believes so long after that one has been filled. If the other replica holds an entry from which on this
 // one can continue, that is what Raft is told; if not, the other one is told that it must be filled, and the request fails.
 func (t *peerTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, r io.Reader) error {
-	if o, ok := r.(*offer); ok {
+	o, ours := r.(*offer)
+	if ours {
 		index, term, err := t.inCommon(id, target, args, o.l)
 		switch {
 		case err != nil:
@@ -39,9 +41,26 @@ func (t *peerTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddr
 		}
 	}
 	if err := t.call(id, target, args, resp, t.n.o.ControlTimeout); err != nil {
+		var remote *remoteError
+		if ours && errors.As(err, &remote) {
+			t.pause(offerPause)
+		}
 		return t.failed(id, err)
 	}
 	return errSnapshotOffered
+}
+
+// offerPause is how long Raft is held up after an offer: it counts the failures, and would wait the longer for the replica once that
+// is filled.
+const offerPause = time.Second
+
+func (t *peerTransport) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.ctx.Done():
+	}
 }
 
 // inCommon returns an entry that the other replica's Raft says it holds just as l does, 0 if there is none; or the other one's term if
