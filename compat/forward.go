@@ -334,9 +334,7 @@ func (p *Processors) answered(t *transit, resp *protocol.Command, err error) {
 	certain := errors.Is(err, remoting.ErrNotSent) || errors.Is(err, remoting.ErrBacklog)
 	if err == nil {
 		if _, certain = resp.Ext.Get(notDone); !certain {
-			resp = remoting.Clone(resp)
-			p.steer(t, resp)
-			t.r.Reply(resp)
+			t.r.Reply(remoting.Clone(resp))
 			return
 		}
 		err = errors.New(resp.Remark)
@@ -349,22 +347,6 @@ func (p *Processors) answered(t *transit, resp *protocol.Command, err error) {
 	default:
 		p.giveUp(t, fmt.Errorf("the leader did not answer: %w", err), certain)
 	}
-}
-
-// steer sends a client whose pull was passed on to the leader itself, if it may take this replica for that still. Clients do
-// so for the queue at once, by the id that they know the new leader under: its number, or this replica's if that is 0.
-func (p *Processors) steer(t *transit, resp *protocol.Command) {
-	if t.again || t.r.Cmd.Code != protocol.PullMessage && t.r.Cmd.Code != protocol.LitePullMessage {
-		return
-	}
-	number, ok := p.leader.successor(time.Now())
-	if !ok {
-		return
-	}
-	if number == 0 {
-		number = p.Number
-	}
-	resp.Ext.Set("suggestWhichBrokerId", strconv.Itoa(number))
 }
 
 // giveUp answers a request that no leader has answered; certain says that it was not carried out.

@@ -253,37 +253,6 @@ func TestForwardedSendIsTooLate(t *testing.T) {
 	}
 }
 
-// A consumer that takes this replica for the leader still is sent to the one that followed, queue by queue.
-func TestForwardedPullIsSteered(t *testing.T) {
-	for _, c := range []struct{ own, leader, want int }{{1, 2, 2}, {1, 0, 1}} {
-		e := newElection(stub(t, protocol.PullMessage, func(r *remoting.Request) {
-			h := &protocol.PullMessageResponseHeader{NextBeginOffset: 7}
-			r.Reply(&protocol.Command{Code: protocol.PullNotFound, Ext: h.AppendFields(nil)})
-		}))
-		view := LeaderView{Known: true, Number: c.leader, Term: 4}
-		e.known.Store(&view)
-		p, addr := forwarder(t, e, protocol.PullMessage, (*Processors).queries)
-		suggested := func() int64 {
-			t.Helper()
-			var h protocol.PullMessageResponseHeader
-			if err := h.Decode(callAt(t, addr, pullFor(0)).Ext); err != nil {
-				t.Fatal(err)
-			}
-			return h.SuggestWhichBrokerID
-		}
-		if id := suggested(); id != 0 {
-			t.Errorf("a follower that never led suggests %d", id)
-		}
-		p.Number = c.own
-		now := time.Now()
-		p.leader.look(t.Context(), LeaderView{Known: true, Number: c.own, Term: 3}, true, now)
-		p.leader.look(t.Context(), view, false, now)
-		if id := suggested(); id != int64(c.want) {
-			t.Errorf("replica %d suggests %d when %d leads", c.own, id, c.leader)
-		}
-	}
-}
-
 // A pull that finds no leader within its time ends as one that found no message: its client asks again, from the same
 // offset.
 func TestForwardedPullWithoutALeader(t *testing.T) {

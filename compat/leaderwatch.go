@@ -9,9 +9,8 @@ import (
 
 // LeaderView is who leads as far as this replica knows, at one moment.
 type LeaderView struct {
-	Known  bool   // somebody leads, maybe this replica
-	Number int    // of that replica
-	Term   uint64 // Raft's
+	Known bool   // somebody leads, maybe this replica
+	Term  uint64 // Raft's
 }
 
 const (
@@ -25,9 +24,6 @@ const (
 	lostGrace = 300 * time.Millisecond
 	// actingAfter without a leader a replica may stand in for reads, and changes have nobody to wait for.
 	actingAfter = 10 * time.Second
-	// steerFor is how long clients may take a replica that has lost the lead for the leader: until they ask for the route,
-	// which they do every 30 s.
-	steerFor = 35 * time.Second
 )
 
 // leaderWatch remembers whether the group has a leader, and since when it has none.
@@ -36,7 +32,6 @@ type leaderWatch struct {
 	view    LeaderView
 	since   time.Time          // of the last change of view.Known
 	lostAt  time.Time          // when a leader was last lost
-	deposed time.Time          // when this replica was last followed by another leader
 	led     bool               // the last leader was this replica,
 	ledTerm uint64             // in this term
 	changed chan struct{}      // closed and replaced when view.Known changes
@@ -58,7 +53,7 @@ func (w *leaderWatch) look(ctx context.Context, view LeaderView, leading bool, n
 	case leading:
 		w.led, w.ledTerm = true, view.Term
 	case w.led && view.Known && view.Term != w.ledTerm: // a term has one leader, though this one may not be ready, or no more
-		w.led, w.deposed = false, now
+		w.led = false
 	}
 	if was == view.Known {
 		return
@@ -98,13 +93,6 @@ func (w *leaderWatch) lost() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.lostAt
-}
-
-// successor is the number of the replica that leads in place of this one, while clients may not know that yet.
-func (w *leaderWatch) successor(now time.Time) (number int, ok bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.view.Number, w.view.Known && !w.led && !w.deposed.IsZero() && now.Sub(w.deposed) < steerFor
 }
 
 var errHopeless = errors.New("this replica reaches no majority of its group")

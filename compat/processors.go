@@ -28,7 +28,6 @@ type Identity struct {
 type Options struct {
 	Broker   *broker.Broker
 	Identity func() Identity
-	Number   int // of this replica in its group, which never changes
 	// Properties is the effective configuration in the order in which it is shown, with the classic key names.
 	Properties func() []Property
 	// RuntimeInfo adds the process's own facts (log positions, disk, Raft) to the answer to GET_BROKER_RUNTIME_INFO.
