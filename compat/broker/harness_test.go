@@ -30,6 +30,48 @@ type memoryLog struct {
 	data   []byte
 	// outcome, unless nil, is asked before each record: refuse it at once, or apply it and say that its outcome is unknown.
 	outcome func(record []byte) (refused error, uncertain bool)
+	index   uint64
+	behind  bool // records are appended, and committed when the test says so
+	open    []uncommitted
+	appends map[raftlog.Ack]int
+}
+
+// uncommitted is a record in the log that is not committed yet.
+type uncommitted struct {
+	result raftlog.AppendResult
+	done   func(raftlog.AppendResult) // nil if it is answered
+}
+
+// commit commits and applies what is in the log, up to n records.
+func (l *memoryLog) commit(n int) {
+	l.append.Lock()
+	defer l.append.Unlock()
+	n = min(n, len(l.open))
+	for _, u := range l.open[:n] {
+		l.apply(u)
+	}
+	l.open = l.open[n:]
+}
+
+func (l *memoryLog) apply(u uncommitted) {
+	l.store.Apply(u.result.Record, u.result.Offset)
+	l.store.Applied(u.result.Offset + int64(len(u.result.Record)))
+	if u.done != nil {
+		u.done(u.result)
+	}
+}
+
+// lose gives up the lead: what is not committed is uncertain.
+func (l *memoryLog) lose() {
+	l.append.Lock()
+	defer l.append.Unlock()
+	l.deposed.Store(true)
+	for _, u := range l.open {
+		if u.done != nil {
+			u.done(raftlog.AppendResult{Err: raftlog.ErrUncertain})
+		}
+	}
+	l.open = nil
 }
 
 func (l *memoryLog) ReadAt(p []byte, off int64) (int, error) {
@@ -54,9 +96,16 @@ func (l *memoryLog) EndOffset() int64 {
 	return int64(len(l.data))
 }
 
-func (l *memoryLog) Append(record []byte, _ raftlog.Ack, done func(raftlog.AppendResult)) error {
+func (l *memoryLog) Append(record []byte, ack raftlog.Ack, done func(raftlog.AppendResult)) error {
 	l.append.Lock()
 	defer l.append.Unlock()
+	if l.deposed.Load() {
+		return raftlog.ErrNotLeader
+	}
+	if l.appends == nil {
+		l.appends = make(map[raftlog.Ack]int)
+	}
+	l.appends[ack]++
 	var uncertain bool
 	if l.outcome != nil {
 		var refused error
@@ -77,9 +126,17 @@ func (l *memoryLog) Append(record []byte, _ raftlog.Ack, done func(raftlog.Appen
 	l.mu.Lock()
 	l.data = append(l.data, record...)
 	l.mu.Unlock()
-	l.store.Apply(record, offset)
-	l.store.Applied(offset + int64(len(record)))
-	done(raftlog.AppendResult{Offset: offset, Record: record})
+	l.index++
+	u := uncommitted{raftlog.AppendResult{Offset: offset, Index: l.index, Record: record}, done}
+	if !l.behind {
+		l.apply(u)
+		return nil
+	}
+	if ack == raftlog.AckAppended {
+		done(u.result)
+		u.done = nil
+	}
+	l.open = append(l.open, u)
 	return nil
 }
 
