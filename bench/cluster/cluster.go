@@ -199,7 +199,11 @@ func (c *Cluster) StopInOrder(ctx context.Context, nodes ...*Node) error {
 // Isolate cuts a server off from every other one; clients on its side still reach it at Inside. Heal ends that.
 func (c *Cluster) Isolate(n *Node) error { return c.o.Network.isolate(n, c.others(n)) }
 
-// Heal ends what Isolate did.
+// Deafen lets what a server sends through to the others, and nothing of theirs to it: a broken half of a link. It needs
+// Namespaces.
+func (c *Cluster) Deafen(n *Node) error { return c.o.Network.deafen(n, c.others(n)) }
+
+// Heal ends what Isolate or Deafen did; of several servers at a time it may end all.
 func (c *Cluster) Heal(n *Node) error { return c.o.Network.heal(n, c.others(n)) }
 
 func (c *Cluster) others(n *Node) []*Node {

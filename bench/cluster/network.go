@@ -9,6 +9,8 @@ type Network interface {
 	// command goes before the command line of a server.
 	command(n *Node) []string
 	isolate(n *Node, others []*Node) error
+	// deafen lets n send and not receive.
+	deafen(n *Node, others []*Node) error
 	heal(n *Node, others []*Node) error
 	close() error
 }

@@ -63,20 +63,37 @@ func (s *namespaces) nameServerOf(_, server *Node) (string, error) { return serv
 
 func (s *namespaces) command(n *Node) []string { return []string{"ip", "netns", "exec", n.namespace} }
 
-func (s *namespaces) isolate(n *Node, others []*Node) error { return s.routes("add", n, others) }
+// isolate puts blackholes between a server and all others, in both directions.
+func (s *namespaces) isolate(n *Node, others []*Node) error {
+	return errors.Join(s.blackholes("add", []*Node{n}, others), s.blackholes("add", others, []*Node{n}))
+}
 
-func (s *namespaces) heal(n *Node, others []*Node) error { return s.routes("del", n, others) }
+func (s *namespaces) deafen(n *Node, others []*Node) error {
+	return s.blackholes("add", others, []*Node{n})
+}
 
-// routes changes the blackholes between a server and all others, in both directions.
-func (s *namespaces) routes(verb string, n *Node, others []*Node) error {
-	var own []string
-	for _, o := range others {
-		own = append(own, "route "+verb+" blackhole "+o.Host+"/32")
-		if err := ipIn(o, "route "+verb+" blackhole "+n.Host+"/32"); err != nil {
+// heal removes whatever isolate or deafen made.
+func (s *namespaces) heal(n *Node, others []*Node) error {
+	for _, o := range append([]*Node{n}, others...) {
+		if err := ipIn(o, "route flush type blackhole"); err != nil {
 			return err
 		}
 	}
-	return ipIn(n, own...)
+	return nil
+}
+
+// blackholes changes the routes by which some servers reach others.
+func (s *namespaces) blackholes(verb string, from, to []*Node) error {
+	for _, f := range from {
+		var lines []string
+		for _, t := range to {
+			lines = append(lines, "route "+verb+" blackhole "+t.Host+"/32")
+		}
+		if err := ipIn(f, lines...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *namespaces) close() error {

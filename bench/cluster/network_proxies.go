@@ -84,6 +84,9 @@ func (s *proxies) command(*Node) []string { return nil }
 
 func (s *proxies) isolate(n *Node, _ []*Node) error { return s.set(n, true) }
 
+// deafen is beyond a proxy between two servers: it knows connections, not packets.
+func (s *proxies) deafen(*Node, []*Node) error { return errUncut }
+
 func (s *proxies) heal(n *Node, _ []*Node) error { return s.set(n, false) }
 
 func (s *proxies) set(n *Node, cut bool) error {

@@ -114,3 +114,24 @@ func TestRollingRestart(t *testing.T) {
 	h, _ := r.finish(w, Evidence{AckedMin: 800, DeliveredMin: 800})
 	r.noFailures(h)
 }
+
+// Of five replicas any two may go at once.
+func TestFiveReplicas(t *testing.T) {
+	r := newRig(t, nil, listedGroup)
+	r.nameServers(1)
+	var err error
+	r.members, err = r.cluster.AddListed(dledgerSamples, 5)
+	r.must(err)
+	r.start(r.members...)
+	w := r.load()
+	for range 2 {
+		gone := []*Node{r.leader(), r.followers()[0]}
+		for _, n := range gone {
+			n.Kill()
+		}
+		r.acked(w, 300)
+		r.start(gone...)
+		r.settled()
+	}
+	r.finish(w, Evidence{AckedMin: 800, DeliveredMin: 800})
+}

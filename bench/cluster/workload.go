@@ -31,7 +31,7 @@ type WorkloadOptions struct {
 	// RoutePoll is how often routes are asked for, as pollNameServerInterval of stock clients [1 s]. A message that failed
 	// in all its attempts makes the producer ask at once, so that a test does not wait for the poll.
 	RoutePoll time.Duration
-	Pace      time.Duration // between the sends of one producer [1 ms]
+	Pace      time.Duration // between the sends of one producer [2 ms]
 	// At takes the place of the name servers' routes: every request goes there.
 	At string
 }
@@ -41,7 +41,7 @@ func (o *WorkloadOptions) setDefaults() {
 	o.Keys = cmp.Or(o.Keys, 16)
 	o.Producers = cmp.Or(o.Producers, 4)
 	o.RoutePoll = cmp.Or(o.RoutePoll, time.Second)
-	o.Pace = cmp.Or(o.Pace, time.Millisecond)
+	o.Pace = cmp.Or(o.Pace, 2*time.Millisecond)
 }
 
 // Workload sends and reads until it is stopped.
