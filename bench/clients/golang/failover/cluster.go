@@ -96,7 +96,7 @@ func startCluster(ctx context.Context, o options, t topology, dir string) (_ *cl
 }
 
 func (c *cluster) startNamesrv(ctx context.Context, o options, apache string) error {
-	port, err := harness.FreePort()
+	port, err := o.ports.Free()
 	if err != nil {
 		return err
 	}
@@ -127,14 +127,14 @@ func (c *cluster) restartNamesrv(ctx context.Context) (err error) {
 func (c *cluster) addGroup(o options, group string, replicas int) error {
 	var peers []string
 	for i := range replicas {
-		port, err := harness.FreePort()
+		port, err := o.ports.Free()
 		if err != nil {
 			return err
 		}
 		peers = append(peers, fmt.Sprintf("n%d-127.0.0.1:%d", i, port))
 	}
 	for i := range replicas {
-		port, err := harness.FreePort(-2, 1)
+		port, err := o.ports.Free(-2, 1)
 		if err != nil {
 			return err
 		}
@@ -157,7 +157,7 @@ func (c *cluster) addGroup(o options, group string, replicas int) error {
 // addPair writes the files of a master and its slave, in the manner of RocketMQ's 2m-2s samples.
 func (c *cluster) addPair(o options, group string, t topology) error {
 	for id, role := range []string{t.role, "SLAVE"} {
-		port, err := harness.FreePort(-2, 1)
+		port, err := o.ports.Free(-2, 1)
 		if err != nil {
 			return err
 		}
@@ -183,7 +183,7 @@ func (c *cluster) addPair(o options, group string, t topology) error {
 
 // addApache writes the file of a lone Apache broker that joins the cluster.
 func (c *cluster) addApache(o options, version string) error {
-	port, err := harness.FreePort(-2, 1)
+	port, err := o.ports.Free(-2, 1)
 	if err != nil {
 		return err
 	}

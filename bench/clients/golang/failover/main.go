@@ -50,19 +50,22 @@ type options struct {
 	rmq       string
 	suites    *regexp.Regexp
 	scenarios *regexp.Regexp
+	only      *regexp.Regexp // of the clients
 	pollMs    int
+	ports     *harness.Ports // of all suites
 	parallel  int
 	keep      bool
 	timeout   time.Duration
 }
 
 func parse(args []string) (options, error) {
-	var o options
+	o := options{ports: new(harness.Ports)}
 	fs := flag.NewFlagSet("failover", flag.ContinueOnError)
 	fs.StringVar(&o.clients, "clients", ".", "directory with java/ and golang/")
 	fs.StringVar(&o.rmq, "rmq", "../../bin/rmq", "the rmq binary")
 	suites := fs.String("suites", ".*", "regular expression of suites to run")
 	scenarios := fs.String("scenarios", ".*", "regular expression of scenarios to run")
+	only := fs.String("only", ".*", "regular expression of clients to run, such as 'java-.*'")
 	poll := fs.Duration("poll", time.Second, "how often the Java clients ask for routes (they are delivered with 30s, which Go clients cannot change)")
 	fs.IntVar(&o.parallel, "parallel", 2, "suites that run at a time")
 	fs.BoolVar(&o.keep, "keep", false, "keep logs and data of suites that pass, too")
@@ -76,6 +79,9 @@ func parse(args []string) (options, error) {
 		return o, err
 	}
 	if o.scenarios, err = regexp.Compile("^(?:" + *scenarios + ")$"); err != nil {
+		return o, err
+	}
+	if o.only, err = regexp.Compile("^(?:" + *only + ")$"); err != nil {
 		return o, err
 	}
 	for _, p := range []*string{&o.clients, &o.rmq} {

@@ -128,6 +128,17 @@ func (r *record) received() int {
 	return len(r.receipts)
 }
 
+// active counts the consumers that have received something.
+func (r *record) active() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	who := make(map[string]bool)
+	for _, g := range r.receipts {
+		who[g.consumer] = true
+	}
+	return len(who)
+}
+
 // missing lists the acknowledged messages that no consumer has received, or with dead that are not in the dead-letter queue.
 func (r *record) missing(dead bool) []send {
 	r.mu.Lock()
@@ -190,7 +201,7 @@ func (r *record) judge(w workload, x expectation) (figures, []error) {
 	f.GapMs, f.ReceiveGapMs = longestGap(acks)/1000, longestGap(ins)/1000
 	errs = append(errs, r.judgePlaces(&f, x.async)...)
 	if w.orderly {
-		errs = append(errs, r.judgeOrder(x.lateSends)...)
+		errs = append(errs, r.judgeOrder()...)
 	}
 	if w.refuse {
 		errs = append(errs, r.judgeRetries(&f, w)...)
@@ -246,17 +257,16 @@ func (r *record) judgePlaces(f *figures, async bool) (errs []error) {
 }
 
 // judgeOrder requires that every key's messages are stored and received in order, and that no two listeners are in one queue at a time.
-// With late, any message may come again later.
-func (r *record) judgeOrder(late bool) (errs []error) {
+func (r *record) judgeOrder() (errs []error) {
 	byPlace := slices.Clone(r.receipts)
 	slices.SortFunc(byPlace, func(a, b receipt) int { return comparePlaces(a.place, b.place) })
 	byPlace = slices.CompactFunc(byPlace, func(a, b receipt) bool { return a.place == b.place })
-	if err := inOrder(byPlace, late); err != nil {
+	if err := inOrder(byPlace); err != nil {
 		errs = append(errs, fmt.Errorf("stored order: %w", err))
 	}
 	byTime := slices.Clone(r.receipts)
 	slices.SortStableFunc(byTime, func(a, b receipt) int { return int(a.begin - b.begin) })
-	if err := inOrder(byTime, late); err != nil {
+	if err := inOrder(byTime); err != nil {
 		errs = append(errs, fmt.Errorf("order of receipt: %w", err))
 	}
 	inside := make(map[place]receipt) // the last one in each queue; offset 0
@@ -282,9 +292,8 @@ func comparePlaces(a, b place) int {
 	return int(a.offset - b.offset)
 }
 
-// inOrder requires of every key the numbers from 0 on, once repeats of a suffix already seen are left out: 0 1 2 1 2 3 is in order, 0 1 2 1 3 is
-// not, unless repeats may come late.
-func inOrder(receipts []receipt, late bool) error {
+// inOrder requires of every key the numbers from 0 on, once repeats of a suffix already seen are left out: 0 1 2 1 2 3 is in order, 0 1 2 1 3 is not.
+func inOrder(receipts []receipt) error {
 	type progress struct{ last, highest int } // last < highest: within a repeat
 	keys := make(map[int]progress)
 	for _, g := range receipts {
@@ -293,8 +302,6 @@ func inOrder(receipts []receipt, late bool) error {
 			p = progress{-1, -1}
 		}
 		switch {
-		case late && g.n <= p.highest:
-			continue
 		case g.n == p.last+1:
 		case g.n <= p.last: // a repeat begins
 		default:

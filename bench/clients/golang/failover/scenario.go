@@ -27,8 +27,6 @@ type expectation struct {
 	async bool
 	// No SEND_OK from the first group from settle after the fault on, but some other answer.
 	notOnlyHere bool
-	// Sends that lay in the leader's sockets while it was frozen may be stored when it goes on, after their repetitions.
-	lateSends bool
 }
 
 var (
@@ -70,11 +68,13 @@ func killRestarted(ctx context.Context, c *cluster) error {
 	return c.restart(ctx, n)
 }
 
-// killFive does killRestarted five times.
-func killFive(ctx context.Context, c *cluster) error {
-	const between = 2 * time.Second
-	for range 5 {
-		if err := killRestarted(ctx, c); err != nil {
+// everything kills the leader five times, stops it in order once, and freezes it once.
+func everything(ctx context.Context, c *cluster) error {
+	const between = time.Second
+	for _, fault := range []func(context.Context, *cluster) error{
+		killRestarted, killRestarted, terminateLeader, killRestarted, freeze, killRestarted, killRestarted,
+	} {
+		if err := fault(ctx, c); err != nil {
 			return err
 		}
 		if err := pause(ctx, between); err != nil {

@@ -78,6 +78,9 @@ func (p *Process) AwaitLine(ctx context.Context, line string) error {
 		}
 		select {
 		case <-p.exited:
+			if last, err := p.output(); err == nil {
+				out = last
+			}
 			return fmt.Errorf("%s ended before it printed %q: %v\n%s", p.name, line, p.err, Tail(out))
 		case <-ctx.Done():
 			return fmt.Errorf("%s has not printed %q: %w\n%s", p.name, line, ctx.Err(), Tail(out))

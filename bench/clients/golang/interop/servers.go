@@ -29,11 +29,12 @@ func startServers(ctx context.Context, o options, version, dir string) (*servers
 	if err := harness.WriteJavaHome(o.clients, dir); err != nil {
 		return nil, err
 	}
-	namesrvPort, err := harness.FreePort()
+	var ports harness.Ports
+	namesrvPort, err := ports.Free()
 	if err != nil {
 		return nil, err
 	}
-	brokerPort, err := harness.FreePort(-2, 1)
+	brokerPort, err := ports.Free(-2, 1)
 	if err != nil {
 		return nil, err
 	}

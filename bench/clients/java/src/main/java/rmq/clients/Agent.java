@@ -86,7 +86,8 @@ public final class Agent {
     }
 
     static String oneLine(Throwable e) {
-        return e.toString().replaceAll("\\s*\\R\\s*", " ");
+        String text = e.getCause() == null ? e.toString() : e.getCause() + "; " + e; // the cause first: the client's own text is long
+        return text.replaceAll("\\s*\\R\\s*", " ");
     }
 
     static long nowUs() {
