@@ -165,6 +165,7 @@ type transit struct {
 	// pull is set if it is a pull that may wait for messages until the time waits.
 	pull  *protocol.PullMessageRequestHeader
 	waits time.Time
+	asked bool      // a leader, before
 	until time.Time // it looks for a leader
 }
 
@@ -267,6 +268,9 @@ func (p *Processors) forward(t *transit) {
 	case err != nil:
 		p.giveUp(t, fmt.Errorf("the group has no leader now, nothing was stored: %w", err), true)
 	case addr == "":
+		if t.pull != nil {
+			t.dropCommit(t.r.Cmd)
+		}
 		p.guarded(t.r, t.leader)
 	case t.again:
 		// Two replicas that take each other for the leader must not play ball.
@@ -303,6 +307,7 @@ func (p *Processors) ask(t *transit, addr string) {
 	a := &attempt{transit: t, begun: time.Now()}
 	wait := forwardTimeout
 	if t.pull != nil {
+		t.dropCommit(&cmd)
 		left := max(t.waits.Sub(a.begun), 0)
 		cmd.Ext.Set("suspendTimeoutMillis", strconv.FormatInt(left.Milliseconds(), 10))
 		wait += left
@@ -319,6 +324,18 @@ func (p *Processors) ask(t *transit, addr string) {
 			p.answered(t, resp, err)
 		}
 	})
+}
+
+// commitFresh is how long the progress that came with a pull may wait for a leader: less than consumers take between two
+// reports of it.
+const commitFresh = time.Second
+
+// dropCommit takes the progress out of a pull that is not new: the consumer has consumed meanwhile, and told the leader.
+func (t *transit) dropCommit(cmd *protocol.Command) {
+	if t.asked || time.Since(t.r.Received) > commitFresh {
+		cmd.Ext.Set("sysFlag", strconv.FormatInt(int64(t.pull.SysFlag&^pullHasCommit), 10))
+	}
+	t.asked = true
 }
 
 // take reports whether the caller is the first to know how an attempt ended.

@@ -218,18 +218,31 @@ func TestForwardOutlivesTheLeaderOfARequest(t *testing.T) {
 
 // A pull whose leader dies waits at the next one for the rest of its time.
 func TestForwardedPullOutlivesItsLeader(t *testing.T) {
-	got := make(chan string, 1)
-	next := stub(t, protocol.PullMessage, func(r *remoting.Request) {
-		wait, _ := r.Cmd.Ext.Get("suspendTimeoutMillis")
-		got <- wait
-		succeed(r)
-	})
-	_, addr := forwarder(t, newElection(stub(t, protocol.PullMessage, hangUp), next), protocol.PullMessage, (*Processors).queries)
-	if resp := callAt(t, addr, pullFor(20*time.Second)); resp.Code != protocol.Success {
+	got := make(chan protocol.PullMessageRequestHeader, 2)
+	note := func(r *remoting.Request) {
+		var h protocol.PullMessageRequestHeader
+		if err := h.Decode(r.Cmd.Ext); err != nil {
+			t.Error(err)
+		}
+		got <- h
+	}
+	first := stub(t, protocol.PullMessage, func(r *remoting.Request) { note(r); hangUp(r) })
+	next := stub(t, protocol.PullMessage, func(r *remoting.Request) { note(r); succeed(r) })
+	_, addr := forwarder(t, newElection(first, next), protocol.PullMessage, (*Processors).queries)
+	cmd := pullFor(20 * time.Second)
+	cmd.Ext.Set("sysFlag", strconv.Itoa(pullMaySuspend|pullHasCommit))
+	if resp := callAt(t, addr, cmd); resp.Code != protocol.Success {
 		t.Fatalf("%d %s", resp.Code, resp.Remark)
 	}
-	if wait, err := strconv.Atoi(<-got); err != nil || wait <= 10_000 || wait >= 20_000 {
-		t.Errorf("waits %d ms at the next leader: %v", wait, err)
+	if h := <-got; h.SysFlag != pullMaySuspend|pullHasCommit {
+		t.Errorf("flags at the first leader %d", h.SysFlag)
+	}
+	h := <-got
+	if wait := h.SuspendTimeoutMillis; wait <= 10_000 || wait >= 20_000 {
+		t.Errorf("waits %d ms at the next leader", wait)
+	}
+	if h.SysFlag != pullMaySuspend { // its progress is old by now
+		t.Errorf("flags at the next leader %d", h.SysFlag)
 	}
 }
 

@@ -16,10 +16,10 @@ type LeaderView struct {
 const (
 	// watchPoll is how often a replica looks whether somebody leads.
 	watchPoll = 20 * time.Millisecond
-	// cutOffGrace is how long a replica that had to give up the lead, and that nobody has succeeded, lets changes wait. It is
-	// no leader from the end of its lease on; a machine that only stood still for a moment leads again within this time, or
-	// another one does, and none of its clients has to know.
-	cutOffGrace = 500 * time.Millisecond
+	// cutOffGrace is how long a replica that had to give up the lead, and that nobody has succeeded, lets changes wait. It
+	// carries none out from the end of its lease on; but a machine that only stood still for a moment leads again within this
+	// time, or another one does, and none of its clients has to know.
+	cutOffGrace = time.Second
 	// lostGrace is how long a leader that is not heard of any more may still answer what it was asked to change.
 	lostGrace = 300 * time.Millisecond
 	// actingAfter without a leader a replica may stand in for reads, and changes have nobody to wait for.
@@ -111,7 +111,7 @@ func (w *leaderWatch) await(ctx context.Context, u use) (context.Context, error)
 			if w.hopeless(time.Now()) {
 				return nil, errHopeless
 			}
-			look = time.After(cutOffGrace / 5)
+			look = time.After(cutOffGrace / 10)
 		}
 		select {
 		case <-ctx.Done():
