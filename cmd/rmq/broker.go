@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"rmq/remoting"
+	"rmq/controller"
 )
 
 // stopTimeout bounds a clean stop; what is left after it is left to recovery.
@@ -54,23 +56,54 @@ func runBroker(ctx context.Context, env environment, args []string) error {
 		logger.Warn("--enable-proxy has no effect: rmq has no gRPC proxy yet")
 	}
 
-	client := remoting.NewClient(remoting.ClientOptions{Logger: logger})
-	defer client.Close()
-	groups := groupSet{logger: logger}
-	defer groups.close()
-	for _, c := range configs {
-		g, err := startGroup(ctx, groupOptions{config: c, client: client, logger: logger, fatal: exitOnFault(logger)})
-		if err != nil {
-			return err
-		}
-		groups.add(g)
-		line := brokerBootLine(c)
+	groups := newGroupSet(nodeName(configs[0]), logger)
+	defer groups.leave()
+	failed, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var starting sync.WaitGroup
+	var saying sync.Mutex
+	say := func(line string) {
+		saying.Lock()
+		defer saying.Unlock()
 		fmt.Fprintln(env.stdout, line)
 		logger.Info(line)
-		logger.Info("Raft", "group", c.BrokerName, "term", g.log.Term(), "role", g.log.Status().State, "directory", replicaDir(c))
+	}
+	for _, c := range configs {
+		starting.Go(func() {
+			waits := time.AfterFunc(startPatience, func() { say(brokerWaitLine(c)) })
+			defer waits.Stop()
+			g, err := groups.start(failed, c, logger)
+			if err != nil {
+				fail(err) // the first one is the reason why the others fail
+				return
+			}
+			say(brokerBootLine(c))
+			logger.Info("Raft", "group", c.BrokerName, "term", g.log.Term(), "role", g.log.Status().State, "directory", replicaDir(c))
+		})
+	}
+	starting.Wait()
+	if err := context.Cause(failed); err != nil && ctx.Err() == nil {
+		return err
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// startPatience is how long a start may take before the operator is told what it waits for.
+const startPatience = 3 * time.Second
+
+// brokerWaitLine says what a replica waits for that is not up yet.
+func brokerWaitLine(c *BrokerConfig) string {
+	what := "for its group to have a leader, or for the replicas that found it"
+	if founding(c) == controller.Join {
+		what = "for a leader of its group, which the name servers have to know, to take it in"
+	}
+	return fmt.Sprintf("The broker[%s, %s:%d] waits %s; broker.log has the details", c.BrokerName, c.BrokerIP1, c.ListenPort, what)
+}
+
+// nodeName is what a process is called when leaders are spread over processes.
+func nodeName(c *BrokerConfig) string {
+	return net.JoinHostPort(c.BrokerIP1, strconv.Itoa(c.ListenPort))
 }
 
 // loadBrokerConfigs reads one configuration per -c, or the defaults when there is none.
@@ -94,27 +127,12 @@ func loadBrokerConfigs(flags serverFlags, env environment, logger *slog.Logger) 
 				return nil, err
 			}
 		}
-		if err := checkReplica(c); err != nil {
-			return nil, err
-		}
 		if err := refuseForeignStore(c.StorePathRootDir); err != nil {
 			return nil, err
 		}
 		configs = append(configs, c)
 	}
 	return configs, nil
-}
-
-// checkReplica refuses configurations of a replica among several that are not listed: started alone, it would found a
-// second group of the same name.
-func checkReplica(c *BrokerConfig) error {
-	switch {
-	case c.BrokerRole == Slave && c.BrokerID != 0:
-		return fmt.Errorf("broker %s has brokerRole=SLAVE: this version replicates groups that list their members in dLegerPeers only; start the file of the master alone", c.BrokerName)
-	case c.BrokerID < 0 && !c.EnableDLegerCommitLog:
-		return fmt.Errorf("broker %s has brokerId=-1, which asks for a number in a group of several replicas: this version replicates groups that list their members in dLegerPeers only", c.BrokerName)
-	}
-	return nil
 }
 
 // brokerBootLine is the line that operators and scripts wait for.
@@ -133,28 +151,4 @@ func exitOnFault(logger *slog.Logger) func(code int, id string, err error) {
 		logger.Error(id, "exit", code, "error", err)
 		os.Exit(code)
 	}
-}
-
-// groupSet stops the groups of a process together.
-type groupSet struct {
-	logger *slog.Logger
-	groups []*group
-}
-
-func (s *groupSet) add(g *group) { s.groups = append(s.groups, g) }
-
-func (s *groupSet) close() {
-	began := time.Now()
-	s.logger.Info("Shutdown hook was invoked, 1")
-	var all sync.WaitGroup
-	for _, g := range s.groups {
-		all.Go(func() {
-			g.leave()
-			ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-			defer cancel()
-			g.close(ctx)
-		})
-	}
-	all.Wait()
-	s.logger.Info(fmt.Sprintf("Shutdown hook over, consuming total time(ms): %d", time.Since(began).Milliseconds()))
 }

@@ -89,12 +89,45 @@ type BrokerConfig struct {
 	RegisterBrokerTimeoutMills time.Duration
 	RegisterNameServerPeriod   time.Duration // clamped to 10 s .. 60 s
 
+	BrokerIP2    string // IP address advertised to the other replicas; default BrokerIP1
+	HaListenPort int    // for the other replicas; default ListenPort + 1
+
+	InSyncReplicas            int // data replicas, leader included, that SYNC_MASTER waits for
+	MinInSyncReplicas         int // fewer in contact: sends are refused
+	AllAckInSyncStateSet      bool
+	SlaveTimeout              time.Duration // how long a send waits for them
+	HaMaxGapNotInSync         int64         // bytes behind that count as not in sync
+	HaMaxTimeSlaveNotCatchup  time.Duration // without contact that counts as not in sync
+	MaxHaTransferByteInSecond int64         // at which another replica is filled
+	AsyncLagMessages          int           // the window of ASYNC_MASTER
+	AsyncLagBytes             int64
+	AsyncLagMillis            time.Duration
+
+	AsyncLearner           bool // joins as a learner for good
+	BrokerElectionPriority int  // lower leads rather
+	LeaderBalance          bool
+	Arbiter                string // arbiterOn or arbiterOff
+	EnableControllerMode   bool   // joins or founds, whoever comes first
+
+	SlaveReadEnable               bool
+	AccessMessageInMemoryMaxRatio int // percent of memory that a consumer may lag behind before it is sent to a follower
+	EnableSlaveActingMaster       bool
+
 	EnableDLegerCommitLog bool          // the group's members are DLegerPeers, role words do not count
 	DLegerPeers           []DLedgerPeer // in file order
 	DLegerSelfID          int64         // this member's number in DLegerPeers; -1 = not given
 
 	keys *keySettings
 }
+
+// The words of arbiter.
+const (
+	arbiterOn  = "on"
+	arbiterOff = "off"
+)
+
+// replicasMax is how many replicas a group may have.
+const replicasMax = 9
 
 // frameReserve is what a frame of remoting may hold beside a body: header, topic, properties.
 const frameReserve = 256 << 10
@@ -152,6 +185,30 @@ func (c *BrokerConfig) settings() map[string]setting {
 
 		"registerBrokerTimeoutMills": durationValue(&c.RegisterBrokerTimeoutMills, time.Millisecond, 1, year),
 		"registerNameServerPeriod":   durationValue(&c.RegisterNameServerPeriod, time.Millisecond, 1, year),
+
+		"brokerIP2":    ipValue(&c.BrokerIP2),
+		"haListenPort": intValue(&c.HaListenPort, -1, 65535),
+
+		"inSyncReplicas":            intValue(&c.InSyncReplicas, 1, replicasMax),
+		"minInSyncReplicas":         intValue(&c.MinInSyncReplicas, 1, replicasMax),
+		"allAckInSyncStateSet":      boolValue(&c.AllAckInSyncStateSet),
+		"slaveTimeout":              durationValue(&c.SlaveTimeout, time.Millisecond, 1, 60_000),
+		"haMaxGapNotInSync":         intValue(&c.HaMaxGapNotInSync, 1, 1<<62),
+		"haMaxTimeSlaveNotCatchup":  durationValue(&c.HaMaxTimeSlaveNotCatchup, time.Millisecond, 1, year),
+		"maxHaTransferByteInSecond": intValue(&c.MaxHaTransferByteInSecond, 1, 1<<62),
+		"asyncLagMessages":          intValue(&c.AsyncLagMessages, 1, 1<<20),
+		"asyncLagBytes":             intValue(&c.AsyncLagBytes, 1, 1<<30),
+		"asyncLagMillis":            durationValue(&c.AsyncLagMillis, time.Millisecond, 1, 60_000),
+
+		"asyncLearner":           boolValue(&c.AsyncLearner),
+		"brokerElectionPriority": intValue(&c.BrokerElectionPriority, 0, most32),
+		"leaderBalance":          boolValue(&c.LeaderBalance),
+		"arbiter":                wordValue(&c.Arbiter, arbiterOn, arbiterOff),
+		"enableControllerMode":   boolValue(&c.EnableControllerMode),
+
+		"slaveReadEnable":               boolValue(&c.SlaveReadEnable),
+		"accessMessageInMemoryMaxRatio": intValue(&c.AccessMessageInMemoryMaxRatio, 0, 100),
+		"enableSlaveActingMaster":       boolValue(&c.EnableSlaveActingMaster),
 
 		"enableDLegerCommitLog": boolValue(&c.EnableDLegerCommitLog),
 		"dLegerPeers":           peersValue(&c.DLegerPeers),
@@ -245,6 +302,14 @@ func (c *BrokerConfig) deriveDefaults(env func(string) string, log *slog.Logger)
 		c.BrokerIP1 = detectAddress(log)
 		c.keys.sources["brokerIP1"] = sourceDetected
 	}
+	if c.BrokerIP2 == "" {
+		c.BrokerIP2 = c.BrokerIP1
+	}
+	if c.HaListenPort <= 0 {
+		if c.HaListenPort = c.ListenPort + 1; c.HaListenPort > 65535 {
+			return fmt.Errorf("listenPort = %d: the port for the other replicas would be %d; name one with haListenPort", c.ListenPort, c.HaListenPort)
+		}
+	}
 	return nil
 }
 
@@ -255,20 +320,21 @@ func (c *BrokerConfig) checkIdentity(log *slog.Logger) error {
 			return fmt.Errorf("%s = %q: is not a name of at most 127 letters, digits and . _ - %% |", key, name)
 		}
 	}
-	controllerMode := slices.ContainsFunc(c.keys.inert, func(item ConfigItem) bool {
-		return item.Key == "enableControllerMode" && strings.EqualFold(item.Value, "true")
-	})
 	switch {
-	case c.EnableDLegerCommitLog && controllerMode:
+	case c.EnableDLegerCommitLog && c.EnableControllerMode:
 		return exitErrorf(exitBadModes, "enableControllerMode and enableDLegerCommitLog exclude each other")
 	case c.EnableDLegerCommitLog:
 		return c.checkMembers(log)
-	case controllerMode:
+	case c.EnableControllerMode:
 		return nil
 	case c.BrokerRole == Slave && c.BrokerID <= 0:
 		return exitErrorf(exitBadAddress, "Slave's brokerId must be > 0")
 	case c.BrokerRole != Slave && c.BrokerID > 0:
 		log.Warn("brokerId is the number of this replica in its group; a master role does not make it 0", "brokerId", c.BrokerID, "brokerRole", string(c.BrokerRole))
+	}
+	if c.MinInSyncReplicas > c.InSyncReplicas {
+		log.Warn("minInSyncReplicas is more than inSyncReplicas, which is raised to it", "minInSyncReplicas", c.MinInSyncReplicas, "inSyncReplicas", c.InSyncReplicas)
+		c.InSyncReplicas = c.MinInSyncReplicas
 	}
 	if c.BrokerRole == SyncMaster && c.FlushDiskType == AsyncFlush {
 		log.Info("SYNC_MASTER with ASYNC_FLUSH: an acknowledged message survives process crashes; a power loss of a majority may lose what was not flushed yet", "flushIntervalCommitLog", c.FlushIntervalCommitLog)

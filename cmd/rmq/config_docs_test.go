@@ -64,8 +64,11 @@ func configurationTables(t *testing.T) string {
 		if s.Class != class {
 			class = s.Class
 			title := class
-			if class == "Outside" {
+			switch class {
+			case "Outside":
 				title = "Old spellings, plug-ins and system properties"
+			case "Rmq":
+				title = "rmq's own"
 			}
 			fmt.Fprintf(&tables, "\n### %s\n\n| key | type | default | since | rmq | note |\n|---|---|---|---|---|---|\n", title)
 		}

@@ -44,9 +44,9 @@ const (
 
 func roleClasses(role string) []string {
 	if role == roleNamesrv {
-		return []string{"NamesrvConfig", "NettyServerConfig", "NettyClientConfig", "ControllerConfig", "JraftConfig", "Outside"}
+		return []string{"NamesrvConfig", "NettyServerConfig", "NettyClientConfig", "ControllerConfig", "JraftConfig", "Rmq", "Outside"}
 	}
-	return []string{"BrokerIdentity", "BrokerConfig", "MessageStoreConfig", "NettyServerConfig", "NettyClientConfig", "AuthConfig", "Outside"}
+	return []string{"BrokerIdentity", "BrokerConfig", "MessageStoreConfig", "NettyServerConfig", "NettyClientConfig", "AuthConfig", "Rmq", "Outside"}
 }
 
 // keyTable is the part of the key table that one role may use.

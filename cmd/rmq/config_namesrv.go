@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"time"
 )
@@ -30,6 +31,15 @@ type NamesrvConfig struct {
 	ClientRequestThreadPoolQueueCapacity int // admission limit of route requests
 	DefaultThreadPoolQueueCapacity       int // admission limit of every other request
 
+	ArbiterListenPort int    // of the first arbiter; 0 = this name server offers none
+	ArbiterStorePath  string // directory of the arbiters; default: arbiters beside KvConfigPath
+	ArbiterMaxBytes   int64  // that one arbiter keeps for an absent replica
+	ArbiterAddress    string // IP address that brokers reach the arbiters at; never empty
+
+	EnableControllerInNamesrv bool          // ControllerPort answers too
+	ControllerDLegerPeers     []DLedgerPeer // in file order
+	ControllerDLegerSelfID    int64         // own number in ControllerDLegerPeers; -1 = not given
+
 	keys *keySettings
 }
 
@@ -54,6 +64,15 @@ func (c *NamesrvConfig) settings() map[string]setting {
 		"waitSecondsForService":             durationValue(&c.WaitSecondsForService, time.Second, 0, 3600),
 		"scanNotActiveBrokerInterval":       durationValue(&c.ScanNotActiveBrokerInterval, time.Millisecond, 100, 600_000),
 
+		"arbiterListenPort": intValue(&c.ArbiterListenPort, 0, 65535),
+		"arbiterStorePath":  textValue(&c.ArbiterStorePath, true),
+		"arbiterMaxBytes":   intValue(&c.ArbiterMaxBytes, 1<<20, 1<<50),
+		"arbiterAddress":    ipValue(&c.ArbiterAddress),
+
+		"enableControllerInNamesrv": boolValue(&c.EnableControllerInNamesrv),
+		"controllerDLegerPeers":     peersValue(&c.ControllerDLegerPeers),
+		"controllerDLegerSelfId":    memberValue(&c.ControllerDLegerSelfID),
+
 		"serverChannelMaxIdleTimeSeconds":      durationValue(&c.ServerChannelMaxIdleTimeSeconds, time.Second, 1, year/1000),
 		"clientRequestThreadPoolQueueCapacity": intValue(&c.ClientRequestThreadPoolQueueCapacity, 1, most32),
 		"defaultThreadPoolQueueCapacity":       intValue(&c.DefaultThreadPoolQueueCapacity, 1, most32),
@@ -69,7 +88,7 @@ func LoadNamesrvConfig(path string, env func(string) string, log *slog.Logger, s
 	if err := c.keys.load(path, log, strict); err != nil {
 		return nil, err
 	}
-	return c, c.finish(withJavaOptions(env))
+	return c, c.finish(withJavaOptions(env), log)
 }
 
 // namesrvConfigOf is brokerConfigOf for a name server; the values must name kvConfigPath.
@@ -81,17 +100,17 @@ func namesrvConfigOf(values map[string]string, source string) (*NamesrvConfig, e
 	if err := c.keys.assign(values, source); err != nil {
 		return nil, err
 	}
-	return c, c.finish(func(string) string { return "" })
+	return c, c.finish(func(string) string { return "" }, slog.New(slog.DiscardHandler))
 }
 
 func newNamesrvConfig() (c *NamesrvConfig, err error) {
-	c = &NamesrvConfig{}
+	c = &NamesrvConfig{ControllerDLegerSelfID: -1}
 	c.keys, err = newKeySettings(roleNamesrv, c.settings())
 	return c, err
 }
 
 // finish fills the gaps.
-func (c *NamesrvConfig) finish(env func(string) string) error {
+func (c *NamesrvConfig) finish(env func(string) string, log *slog.Logger) error {
 	if home := env("HOME"); home != "" {
 		if err := c.keys.derive("kvConfigPath", filepath.Join(home, "namesrv", "kvConfig.json"), sourceDetected); err != nil {
 			return err
@@ -100,8 +119,36 @@ func (c *NamesrvConfig) finish(env func(string) string) error {
 	if c.KvConfigPath == "" {
 		return errors.New("HOME is not set and no file names kvConfigPath: there is nowhere to keep the name server's settings")
 	}
+	if err := c.keys.derive("arbiterStorePath", filepath.Join(filepath.Dir(c.KvConfigPath), "arbiters"), sourceDetected); err != nil {
+		return err
+	}
+	if !c.keys.isSet("arbiterListenPort") && c.ListenPort > 0 && c.ListenPort < 65535 {
+		c.ArbiterListenPort = c.ListenPort + 1
+	}
+	if c.ArbiterAddress == "" {
+		c.ArbiterAddress = detectAddress(log)
+		c.keys.sources["arbiterAddress"] = sourceDetected
+	}
 	return nil
 }
 
 // Items is BrokerConfig.Items for a name server.
 func (c *NamesrvConfig) Items() []ConfigItem { return c.keys.items() }
+
+// ControllerPort is where tools that ask a controller are answered too, by the own entry of controllerDLegerPeers; "" if
+// the file asks for no controller.
+func (c *NamesrvConfig) ControllerPort() string {
+	if !c.EnableControllerInNamesrv {
+		return ""
+	}
+	for _, p := range c.ControllerDLegerPeers {
+		if p.Number == c.ControllerDLegerSelfID || len(c.ControllerDLegerPeers) == 1 {
+			_, port, err := net.SplitHostPort(p.Address)
+			if err != nil {
+				return "" // cannot be: the list was checked
+			}
+			return port
+		}
+	}
+	return ""
+}

@@ -16,8 +16,10 @@ func TestEveryFieldIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// These decide about the identity of the replica, in config_broker.go.
-	read := map[string]bool{"BrokerRole": true, "EnableDLegerCommitLog": true, "DLegerPeers": true, "DLegerSelfID": true}
+	// These decide about identities, in config_broker.go and config_namesrv.go.
+	read := map[string]bool{"BrokerRole": true, "EnableDLegerCommitLog": true, "DLegerPeers": true, "DLegerSelfID": true,
+		"EnableControllerInNamesrv": true, "ControllerDLegerPeers": true, "ControllerDLegerSelfID": true,
+	}
 	for _, file := range files {
 		name := file.Name()
 		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "config") {

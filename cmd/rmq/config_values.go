@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,20 @@ func textValue[T ~string](p *T, required bool) setting {
 			return nil
 		},
 		get: func() string { return string(*p) },
+	}
+}
+
+// wordValue is one of a few words.
+func wordValue(p *string, words ...string) setting {
+	return setting{
+		set: func(s string) error {
+			if !slices.Contains(words, s) {
+				return fmt.Errorf("is not one of %s", strings.Join(words, ", "))
+			}
+			*p = s
+			return nil
+		},
+		get: func() string { return *p },
 	}
 }
 

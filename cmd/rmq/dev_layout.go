@@ -129,7 +129,7 @@ func (o devOptions) brokerConfig(node, group int) (*BrokerConfig, error) {
 
 func startDevNames(o devOptions, logger *slog.Logger) (*nameServer, error) {
 	c, err := namesrvConfigOf(map[string]string{
-		"bindAddress": devLoopback, "listenPort": strconv.Itoa(o.namesrvPort), "kvConfigPath": filepath.Join(o.data, "namesrv", "kvConfig.json"),
+		"bindAddress": devLoopback, "arbiterAddress": devLoopback, "listenPort": strconv.Itoa(o.namesrvPort), "kvConfigPath": filepath.Join(o.data, "namesrv", "kvConfig.json"),
 	}, devSource)
 	if err != nil {
 		return nil, err

@@ -56,9 +56,8 @@ func runDevNode(ctx context.Context, env environment, o devOptions, node int, at
 	if !attached && o.nodes > 1 {
 		fmt.Fprintln(env.stdout, "stopping; the other nodes take over first")
 	}
-	set := groupSet{logger: logger, groups: replicas.groups}
-	set.close()
-	return replicas.client.Close()
+	replicas.set.leave()
+	return nil
 }
 
 // errClusterStops is the end of a node whose cluster stops as a whole.

@@ -30,14 +30,21 @@ import (
 type groupOptions struct {
 	config *BrokerConfig
 	client *remoting.Client // for the name servers; shared by the groups of a process
+	node   *controller.Node // of the process; nil: leaders are not spread
 	logger *slog.Logger
 	fatal  func(code int, id string, err error)
+	// refill is told that the leader no longer has what this replica needs: the group is to be closed and started again with
+	// refilling set. It must not block.
+	refill    func(*group)
+	refilling bool
 }
 
 // group is one running replica of one broker group: log, state, requests, and its entry at the name servers.
 type group struct {
+	o          groupOptions
 	config     *BrokerConfig
 	addr       netip.AddrPort // that clients reach this replica at
+	number     int            // of the replica; -1 until the leader has allocated it
 	logger     *slog.Logger
 	log        *raftlog.Log
 	store      *store.Store
@@ -45,93 +52,62 @@ type group struct {
 	processors *compat.Processors
 	control    atomic.Pointer[controller.Group]
 	registered atomic.Bool    // with the name servers, once
-	tasks      sync.WaitGroup // registrations after a change of leader
+	tasks      sync.WaitGroup // registrations after a change of leader, reports of the members
+	ended      context.CancelFunc
 	server     *remoting.Server
 	registrar  *compat.Registrar
+	slaveRead  atomic.Bool // slaveReadEnable, which may be changed
 
-	// Of a group with several replicas only:
-	net   *raftlog.PeerNet
-	peers *remoting.Client                   // to where other replicas answer clients
-	hello atomic.Pointer[controller.Options] // what this replica tells of itself, once it is known
+	net      *raftlog.PeerNet
+	calls    controller.Switchboard
+	replicas *controller.Replicas
+	peers    *remoting.Client // to where other replicas answer clients
 }
 
-// startGroup opens a replica's directory, starts its group, and serves clients once the replica leads. It returns when
-// the broker is registered with the name servers, or none of them answered in time: registration goes on by itself.
+// startGroup opens a replica's directory, brings it into its group, and serves clients once somebody leads that. It returns
+// when the broker is registered with the name servers, or none of them answered in time: registration goes on by itself.
 func startGroup(ctx context.Context, o groupOptions) (g *group, err error) {
 	c := o.config
 	host, err := netip.ParseAddr(c.BrokerIP1)
 	if err != nil {
 		return nil, fmt.Errorf("brokerIP1=%s is not an IP address: %w", c.BrokerIP1, err)
 	}
-	g = &group{config: c, logger: o.logger.With("group", c.BrokerName)}
+	g = &group{o: o, config: c, logger: o.logger.With("group", c.BrokerName), addr: netip.AddrPortFrom(host, uint16(c.ListenPort))}
+	g.slaveRead.Store(c.SlaveReadEnable)
+	g.replicas = controller.NewReplicas(func() uint64 { return g.log.Status().LastIndex })
+	running, ended := context.WithCancel(context.Background())
+	g.ended = ended
 	defer func() {
 		if err != nil {
 			g.close(context.Background())
 		}
 	}()
-	g.addr = netip.AddrPortFrom(host, uint16(c.ListenPort))
-	if err = g.openStorage(replicaDir(c), o.fatal); err != nil {
+	if g.number, err = knownNumber(c); err != nil {
 		return g, err
 	}
-	if len(c.DLegerPeers) > 1 {
-		if err = g.openNet(); err != nil {
-			return g, err
-		}
+	if err = g.openLog(); err != nil {
+		return g, err
+	}
+	if err = g.openNet(); err != nil {
+		return g, err
+	}
+	admission, err := g.admit(ctx)
+	if err != nil {
+		return g, err
+	}
+	if err = g.openState(); err != nil {
+		return g, err
 	}
 	if err = g.openBroker(o.client); err != nil {
 		return g, err
 	}
-	if err = g.lead(ctx); err != nil {
+	if err = g.lead(ctx, admission); err != nil {
 		return g, err
 	}
+	if len(c.NamesrvAddr) > 0 {
+		g.tasks.Go(func() { g.reportMembers(running) })
+	}
 	return g, g.serve(ctx)
-}
-
-// replicaDir is where a replica keeps everything: one directory per group and replica below storePathRootDir, so that
-// several groups of a process can share that.
-func replicaDir(c *BrokerConfig) string {
-	return filepath.Join(c.StorePathRootDir, c.BrokerName+"-"+strconv.Itoa(replicaNumber(c)))
-}
-
-// replicaNumber is a replica's number in its group: its place in the list of members, or its brokerId.
-func replicaNumber(c *BrokerConfig) int {
-	if c.EnableDLegerCommitLog && c.DLegerSelfID >= 0 {
-		return int(c.DLegerSelfID)
-	}
-	return int(c.BrokerID)
-}
-
-// openNet opens the Raft port of a replica among several.
-func (g *group) openNet() (err error) {
-	c := g.config
-	self := peerAddress(c, replicaNumber(c))
-	_, port, err := net.SplitHostPort(self)
-	if err != nil {
-		return fmt.Errorf("dLegerPeers: %w", err)
-	}
-	g.peers = remoting.NewClient(remoting.ClientOptions{Logger: g.logger})
-	g.net, err = raftlog.ListenPeers(raftlog.PeerNetOptions{
-		Listen: net.JoinHostPort(c.BindAddress, port), Advertise: self, ClusterID: c.BrokerClusterName, Group: c.BrokerName,
-		ServerID: string(controller.Hello{Number: replicaNumber(c), Incarnation: g.log.Identity().Incarnation}.ServerID()),
-		Logger:   g.logger,
-		Handler: func(context.Context, string, []byte) []byte {
-			if o := g.hello.Load(); o != nil {
-				return controller.Answer(*o)
-			}
-			return nil // not there yet: the other one asks again
-		},
-		OnPeerDown: g.leaderDown,
-	})
-	return err
-}
-
-func peerAddress(c *BrokerConfig, number int) string {
-	for _, p := range c.DLegerPeers {
-		if int(p.Number) == number {
-			return p.Address
-		}
-	}
-	return ""
 }
 
 // electionStep is how long each follower of a leader that died waits for the one before it to call an election. Two that
@@ -171,7 +147,7 @@ const electionTimeout = 2 * time.Second
 
 // turn is this replica's place among the voters that may take the lead from the one at addr.
 func (g *group) turn(addr string) int {
-	self := replicaNumber(g.config)
+	self := g.number
 	conf, err := g.log.Configuration()
 	if err != nil {
 		return self
@@ -187,27 +163,42 @@ func (g *group) turn(addr string) int {
 	return turn
 }
 
-// openStorage recovers the log and the state in the replica's directory, which the log locks.
-func (g *group) openStorage(dir string, fatal func(code int, id string, err error)) (err error) {
+func (g *group) logDir() string   { return filepath.Join(replicaDir(g.config), "log") }
+func (g *group) stateDir() string { return filepath.Join(replicaDir(g.config), "state") }
+
+func (g *group) logOptions() raftlog.Options {
 	c := g.config
-	flush := raftlog.AsyncFlush
-	if c.FlushDiskType == SyncFlush {
-		flush = raftlog.SyncFlush
-	}
-	g.log, err = raftlog.Open(filepath.Join(dir, "log"), raftlog.Options{
-		Logger: g.logger, SegmentBytes: c.MappedFileSizeCommitLog, Flush: flush, FlushInterval: c.FlushIntervalCommitLog,
+	return raftlog.Options{
+		Logger: g.logger, SegmentBytes: c.MappedFileSizeCommitLog, Flush: flushMode(c.FlushDiskType == SyncFlush), FlushInterval: c.FlushIntervalCommitLog,
 		Prepare:        func(record []byte) { g.broker.Prepare(record) },
 		CompletedBatch: func() { g.processors.FlushReplies() },
-		Fatal:          fatal,
-	})
-	if err != nil {
-		return err
+		Fatal:          g.o.fatal,
 	}
-	g.store, err = store.Open(filepath.Join(dir, "state"), g.log, store.Options{
-		FS: raftlog.OSFS(), Logger: g.logger, KeyIndex: c.MessageIndexEnable,
+}
+
+func flushMode(sync bool) raftlog.FlushMode {
+	if sync {
+		return raftlog.SyncFlush
+	}
+	return raftlog.AsyncFlush
+}
+
+// openLog recovers the log in the replica's directory, which it locks.
+func (g *group) openLog() error {
+	log, err := raftlog.Open(g.logDir(), g.logOptions())
+	if err == nil {
+		g.log = log
+	}
+	return err
+}
+
+// openState opens the state that belongs to the log.
+func (g *group) openState() (err error) {
+	g.store, err = store.Open(g.stateDir(), g.log, store.Options{
+		FS: raftlog.OSFS(), Logger: g.logger, KeyIndex: g.config.MessageIndexEnable,
 		Fatal: func(err error) {
 			f := storeFault(err)
-			fatal(f.Code, f.ID, f.Err)
+			g.o.fatal(f.Code, f.ID, f.Err)
 		},
 	})
 	if err != nil {
@@ -241,6 +232,15 @@ func (g *group) openBroker(client *remoting.Client) (err error) {
 		DiskUsedRatioMax: float64(c.DiskMaxUsedSpaceRatio) / 100, DiskForceRatio: float64(c.DiskSpaceCleanForciblyRatio) / 100,
 		DiskWarningRatio: float64(c.DiskSpaceWarningLevelRatio) / 100,
 		DiskUsage:        func() (float64, error) { return diskUsage(c.StorePathRootDir) },
+		TrimLimit: func() int64 {
+			if control := g.control.Load(); control != nil {
+				return control.TrimLimit()
+			}
+			return 0 // it does not lead yet
+		},
+		Replicas: g.replicas, Settings: groupSettings(c), SlaveRead: g.slaveRead.Load, SlowReadBytes: slowReadBytes(c),
+		SettingsChanged:  func(s broker.GroupSettings) { g.log.SetFlush(flushMode(s.SyncFlush)) },
+		CompletedBatch:   func() { g.processors.FlushReplies() },
 		NotifyMembership: compat.NotifyMembership,
 		TopicsChanged:    g.topicsChanged,
 		Logger:           g.logger,
@@ -251,8 +251,12 @@ func (g *group) openBroker(client *remoting.Client) (err error) {
 	if g.broker, err = broker.New(g.log, g.store, o); err != nil {
 		return err
 	}
+	g.peers = remoting.NewClient(remoting.ClientOptions{Logger: g.logger})
 	g.processors = compat.New(compat.Options{
-		Broker: g.broker, Identity: g.identity, Leadership: g.leadership(), Peers: g.peers, Properties: g.properties, RuntimeInfo: g.runtimeInfo, Logger: g.logger, VersionDesc: versionDesc,
+		Broker: g.broker, Identity: g.identity, Leadership: groupLeadership{g}, LeaderView: g.leaderView, Peers: g.peers,
+		SlaveRead: g.slaveRead.Load, ActingMaster: func() bool { return c.EnableSlaveActingMaster }, ActingChanged: g.reregister,
+		Replication: g.replication, ElectMaster: g.electMaster, UpdateConfig: g.updateConfig,
+		Properties: g.properties, RuntimeInfo: g.runtimeInfo, Logger: g.logger, VersionDesc: versionDesc, RaftAddress: raftAddress(c),
 	})
 	g.registrar, err = compat.NewRegistrar(compat.RegistrarOptions{
 		Client: client, NameServers: c.NamesrvAddr, Interval: c.RegisterNameServerPeriod, Timeout: c.RegisterBrokerTimeoutMills,
@@ -264,22 +268,9 @@ func (g *group) openBroker(client *remoting.Client) (err error) {
 // leadTimeout bounds how long a group of one voter may take to lead itself at start, its replay included.
 const leadTimeout = 5 * time.Minute
 
-func (g *group) lead(ctx context.Context) (err error) {
-	c := g.config
-	o := controller.Options{
-		Name: c.BrokerName, Replica: replicaNumber(c), Address: g.addr.String(), Log: g.log, State: g.store, ClientAddr: g.addr.String(),
-		TakeOver: g.broker.TakeOver, Lead: g.broker.Lead, Logger: g.logger,
-	}
-	if g.net != nil {
-		o.Net, o.Address = g.net, peerAddress(c, o.Replica)
-		o.Led, o.LeaderChanged = g.led, g.reregister // alone, there is nobody else to lead when duties fail
-		for _, p := range c.DLegerPeers {
-			if int(p.Number) != o.Replica {
-				o.Peers = append(o.Peers, controller.Peer{Number: int(p.Number), Address: p.Address})
-			}
-		}
-		g.hello.Store(&o)
-	}
+func (g *group) lead(ctx context.Context, a controller.Admission) error {
+	o := g.controllerOptions()
+	o.State, o.Servers, o.TakeOver, o.Lead = g.store, a.Servers, g.broker.TakeOver, g.broker.Lead
 	control, err := controller.Start(ctx, o)
 	if err != nil {
 		return err
@@ -292,7 +283,8 @@ func (g *group) lead(ctx context.Context) (err error) {
 
 // leave hands the lead over, where there is somebody to take it, and lingers until the clients have followed.
 func (g *group) leave() {
-	if g.net != nil && g.leading() && g.handOver() {
+	if g.leading() && g.others() && g.handOver() {
+		g.processors.GoAway()
 		g.linger()
 	}
 }
@@ -305,9 +297,7 @@ const handOverTimeout = 3 * time.Second
 func (g *group) handOver() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTimeout)
 	defer cancel()
-	if err := g.broker.FlushOffsets(ctx); err != nil {
-		g.logger.Warn("consumer offsets of the last moments are lost, those messages come again", "error", err)
-	}
+	g.flushOffsets(ctx)
 	err := g.log.TransferLeadership(ctx)
 	if err == nil {
 		_, err = g.control.Load().LeaderAddr(ctx)
@@ -406,9 +396,19 @@ func (g *group) topicsChanged(wait bool) {
 	g.registrar.Announce(ctx)
 }
 
+// flushOffsets writes the progress of consumers that has been reported and is not in the log yet.
+func (g *group) flushOffsets(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if err := g.broker.FlushOffsets(ctx); err != nil {
+		g.logger.Warn("consumer offsets of the last moments are lost, those messages come again", "error", err)
+	}
+}
+
 // close stops the replica: name servers told, no new requests, progress written, log and state closed. It is safe on a
 // group that started only in part.
 func (g *group) close(ctx context.Context) {
+	g.ended()
 	if g.registrar != nil {
 		if err := g.registrar.Close(); err != nil {
 			g.logger.Warn("leaving the name servers", "error", err)
@@ -427,11 +427,7 @@ func (g *group) close(ctx context.Context) {
 	}
 	if g.broker != nil && g.leading() {
 		// Now that nobody reports progress any more; also when closing the connections has used up the time.
-		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
-		if err := g.broker.FlushOffsets(flush); err != nil {
-			g.logger.Warn("consumer offsets of the last moments are lost, those messages come again", "error", err)
-		}
-		cancel()
+		g.flushOffsets(context.WithoutCancel(ctx))
 	}
 	if control := g.control.Load(); control != nil {
 		control.Close()
@@ -462,61 +458,6 @@ func (g *group) close(ctx context.Context) {
 	if g.peers != nil {
 		g.peers.Close()
 	}
-}
-
-// leading reports whether this replica leads its group and is ready to answer.
-func (g *group) leading() bool {
-	control := g.control.Load()
-	return control != nil && control.Leading()
-}
-
-// leadership is what requests need to know of who leads; nil in a group of one replica.
-func (g *group) leadership() compat.Leadership {
-	if g.net == nil {
-		return nil
-	}
-	return groupLeadership{g}
-}
-
-type groupLeadership struct{ g *group }
-
-func (l groupLeadership) Leading() bool { return l.g.leading() }
-
-func (l groupLeadership) LeaderAddr(ctx context.Context) (string, error) {
-	return l.g.control.Load().LeaderAddr(ctx)
-}
-
-func (l groupLeadership) LeaderAddrOrHere(ctx context.Context) (string, error) {
-	return l.g.control.Load().LeaderAddrOrHere(ctx)
-}
-
-func (g *group) identity() compat.Identity {
-	return compat.Identity{Cluster: g.config.BrokerClusterName, BrokerName: g.config.BrokerName, BrokerID: g.shownID(), Addr: g.addr.String()}
-}
-
-// shownID is the broker id that clients see. They take 0 for the master, so the leader is always 0; replica 0 shows under
-// the leader's number meanwhile.
-func (g *group) shownID() int64 {
-	control := g.control.Load()
-	if g.net == nil || control == nil || control.Leading() && g.log.IsLeader() {
-		return 0
-	}
-	number := replicaNumber(g.config)
-	if leader, ok := control.LeaderNumber(); ok && number == 0 {
-		number = leader
-	}
-	if number == 0 {
-		number = len(g.config.DLegerPeers) // nobody leads: a number that no replica has
-	}
-	return int64(number)
-}
-
-func (g *group) properties() []compat.Property {
-	var list []compat.Property
-	for _, item := range g.config.Items() {
-		list = append(list, compat.Property{Key: item.Key, Value: item.Value})
-	}
-	return list
 }
 
 // versionDesc is the RocketMQ version whose protocol this broker speaks, in the form that tools print and parse.
@@ -586,7 +527,7 @@ func (g *group) registration() compat.Registration {
 	version.StateVersion = int64(term) // fences off a leader of an older term
 	return compat.Registration{
 		Cluster: id.Cluster, BrokerName: id.BrokerName, BrokerID: id.BrokerID, Address: id.Addr,
-		HAAddress:  netip.AddrPortFrom(g.addr.Addr(), g.addr.Port()+1).String(),
+		HAAddress: raftAddress(g.config), ActingMaster: g.config.EnableSlaveActingMaster,
 		Permission: g.config.BrokerPermission, Version: version, Topics: g.store.Topics(),
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"rmq/compat/namesrv"
+	"rmq/controller"
 	"rmq/remoting"
 )
 
@@ -58,15 +59,21 @@ func runNamesrv(ctx context.Context, env environment, args []string) error {
 	line := fmt.Sprintf("The Name Server boot success. serializeType=JSON, address %s:%d", c.BindAddress, c.ListenPort)
 	fmt.Fprintln(env.stdout, line)
 	logger.Info(line)
+	if c.ControllerPort() != "" {
+		line := "The ControllerManager boot success. serializeType=JSON"
+		fmt.Fprintln(env.stdout, line)
+		logger.Info(line)
+	}
 	<-ctx.Done()
 	return n.close()
 }
 
 // nameServer is a running name server.
 type nameServer struct {
-	table  *namesrv.NameServer
-	server *remoting.Server
-	client *remoting.Client // for notices to brokers
+	table    *namesrv.NameServer
+	server   *remoting.Server
+	arbiters *controller.Arbiters // nil if none are offered
+	client   *remoting.Client     // for notices to brokers
 }
 
 func startNameServer(c *NamesrvConfig, logger *slog.Logger) (*nameServer, error) {
@@ -92,28 +99,54 @@ func startNameServer(c *NamesrvConfig, logger *slog.Logger) (*nameServer, error)
 		return nil, err
 	}
 	client := remoting.NewClient(remoting.ClientOptions{Logger: logger})
-	table, err := namesrv.New(namesrv.Options{
+	n := &nameServer{client: client}
+	options := namesrv.Options{
 		Client:       client,
 		KVConfigPath: c.KvConfigPath, Settings: &settings, FixedKeys: fixed,
 		RouteRequestsMax: c.ClientRequestThreadPoolQueueCapacity, RequestsMax: c.DefaultThreadPoolQueueCapacity, Logger: logger,
-	})
-	if err != nil {
-		return nil, errors.Join(err, client.Close())
+	}
+	var err error
+	if c.ArbiterListenPort > 0 {
+		n.arbiters, err = controller.OpenArbiters(c.ArbiterStorePath, controller.ArbiterOptions{
+			Listen: c.BindAddress, Advertise: c.ArbiterAddress, FirstPort: c.ArbiterListenPort, BytesMax: c.ArbiterMaxBytes, Logger: logger,
+		})
+		if err != nil {
+			return nil, errors.Join(err, n.close())
+		}
+		options.Arbiters = n.arbiters
+	}
+	if n.table, err = namesrv.New(options); err != nil {
+		return nil, errors.Join(err, n.close())
 	}
 	mux := remoting.NewMux()
-	table.Register(mux)
-	server, err := remoting.Listen(remoting.ServerOptions{
-		Addrs: []string{net.JoinHostPort(c.BindAddress, strconv.Itoa(c.ListenPort))}, Mux: mux, Logger: logger,
+	n.table.Register(mux)
+	addrs := []string{net.JoinHostPort(c.BindAddress, strconv.Itoa(c.ListenPort))}
+	if port := c.ControllerPort(); port != "" && port != strconv.Itoa(c.ListenPort) {
+		addrs = append(addrs, net.JoinHostPort(c.BindAddress, port))
+	}
+	n.server, err = remoting.Listen(remoting.ServerOptions{
+		Addrs: addrs, Mux: mux, Logger: logger,
 		IdleTimeout: c.ServerChannelMaxIdleTimeSeconds,
 	})
 	if err != nil {
-		return nil, errors.Join(err, table.Close(), client.Close())
+		return nil, errors.Join(err, n.close())
 	}
-	return &nameServer{table, server, client}, nil
+	return n, nil
 }
 
+// close stops what has been started, which may be a part.
 func (n *nameServer) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	return errors.Join(n.server.Close(ctx), n.table.Close(), n.client.Close())
+	var errs []error
+	if n.server != nil {
+		errs = append(errs, n.server.Close(ctx))
+	}
+	if n.table != nil {
+		errs = append(errs, n.table.Close())
+	}
+	if n.arbiters != nil {
+		errs = append(errs, n.arbiters.Close())
+	}
+	return errors.Join(append(errs, n.client.Close())...)
 }

@@ -192,20 +192,48 @@ func TestLeaderStopsWithoutAFailedSend(t *testing.T) {
 	}
 }
 
-// A replica whose directory is gone does not come back under its old name: what it acknowledged is not there any more.
-func TestEmptiedReplicaIsRefused(t *testing.T) {
+// A replica whose directory is gone comes back as a new one: it is filled from the leader's log, votes again, and can lead. With
+// nobody there to fill it, it is refused: what it acknowledged is not there any more.
+func TestEmptiedReplica(t *testing.T) {
 	g := startTrio(t)
-	g.send("seed", 10)
+	g.send("seed", 1000)
 	f := g.follower()
-	g.procs[f].kill()
-	if err := os.RemoveAll(filepath.Join(g.home, "store", fmt.Sprintf("RaftNode00-%d", f))); err != nil {
-		t.Fatal(err)
+	g.empty(f)
+	g.procs[f] = startProcess(t, g.home, "broker", "-c", g.files[f])
+	g.procs[f].waitLine("boot success")
+	g.send("after", 100)
+	for range 2 { // one of the two times the lead goes to the new one
+		leader := g.leader()
+		if code := g.procs[leader].stop(); code != 0 {
+			t.Errorf("replica %d ended with code %d:\n%s", leader, code, g.procs[leader].printed())
+		}
+		g.send("another one leads", 10)
+		g.procs[leader] = startProcess(t, g.home, "broker", "-c", g.files[leader])
+		g.procs[leader].waitLine("boot success")
 	}
+	if code, _, errs := run(t, "", "tail", "-n", g.names, "-t", "T", "--from-start", "--count", "1120"); code != 0 {
+		t.Errorf("tail: code %d\n%s", code, errs)
+	}
+	for i := range g.procs {
+		g.procs[i].kill()
+	}
+	g.empty(f)
+	// Another one that stays alive and has no leader tells it that the group exists.
+	other := (f + 1) % 3
+	g.procs[other] = startProcess(t, g.home, "broker", "-c", g.files[other])
 	p := startProcess(t, g.home, "broker", "-c", g.files[f])
 	if code := p.exitCode(); code != 74 || !strings.Contains(p.printed(), "NODE_AMNESIA") {
 		t.Errorf("code %d, printed:\n%s", code, p.printed())
 	}
-	g.send("two are enough", 100)
+}
+
+// empty kills a replica and removes its directory.
+func (g *trio) empty(i int) {
+	g.t.Helper()
+	g.procs[i].kill()
+	if err := os.RemoveAll(filepath.Join(g.home, "store", fmt.Sprintf("RaftNode00-%d", i))); err != nil {
+		g.t.Fatal(err)
+	}
 }
 
 // All replicas hold the same bytes at the same offsets.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"rmq/compat/admin"
+	"rmq/remoting"
 	"rmq/remoting/protocol"
 	"rmq/store/message"
 )
@@ -166,10 +167,31 @@ func (s *sender) send(body []byte) {
 		BornTimestamp: time.Now().UnixMilli(), Properties: string(s.properties),
 	})
 	cmd.Body = body
+	s.attempt(q, cmd, time.Now().Add(leaderWait))
+}
+
+// attempt sends a message to where its queue is; again, until then, if the broker there has gone and another replica of its
+// group may have taken over.
+func (s *sender) attempt(q admin.Queue, cmd *protocol.Command, until time.Time) {
 	s.cluster.Client().CallAsync(q.Address, cmd, time.Now().Add(clientTimeout), func(resp *protocol.Command, err error) {
+		if errors.Is(err, remoting.ErrNotSent) && time.Now().Before(until) {
+			time.AfterFunc(leaderPoll, func() { s.attempt(s.moved(q), cmd, until) }) // finish waits for it: the window has its token
+			return
+		}
 		s.acknowledged(q, resp, err)
 		<-s.window
 	})
+}
+
+// moved returns where a queue is now, as far as the name servers know.
+func (s *sender) moved(q admin.Queue) admin.Queue {
+	ctx, cancel := context.WithTimeout(context.Background(), clientTimeout)
+	defer cancel()
+	masters, err := s.cluster.Masters(ctx)
+	if err == nil && masters[q.Broker] != "" {
+		q.Address = masters[q.Broker]
+	}
+	return q
 }
 
 func (s *sender) acknowledged(q admin.Queue, resp *protocol.Command, err error) {
