@@ -153,9 +153,12 @@ func (p *Processors) messageQueue(q store.QueueID) protocol.MessageQueue {
 	return protocol.MessageQueue{BrokerName: p.Identity().BrokerName, QueueID: q.ID, Topic: q.Topic}
 }
 
-func (p *Processors) queryOffset(_ context.Context, _ *remoting.Request, h *protocol.QueryConsumerOffsetRequestHeader) (answer, error) {
+func (p *Processors) queryOffset(ctx context.Context, _ *remoting.Request, h *protocol.QueryConsumerOffsetRequestHeader) (answer, error) {
 	q := store.QueueID{Topic: h.Topic, ID: h.QueueID}
-	offset, known := p.broker.InitialOffset(h.ConsumerGroup, q, h.SetZeroIfNotFound)
+	offset, known, err := p.broker.InitialOffset(ctx, h.ConsumerGroup, q, h.SetZeroIfNotFound)
+	if err != nil {
+		return answer{}, err
+	}
 	if !known {
 		return answer{code: protocol.QueryNotFound, remark: "Not found, maybe this group consumer boot first"}, nil
 	}

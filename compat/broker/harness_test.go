@@ -61,17 +61,24 @@ func (l *memoryLog) apply(u uncommitted) {
 	}
 }
 
-// lose gives up the lead: what is not committed is uncertain.
+// lose gives up the lead: what is not committed is uncertain, and gone.
 func (l *memoryLog) lose() {
 	l.append.Lock()
 	defer l.append.Unlock()
 	l.deposed.Store(true)
-	for _, u := range l.open {
+	open := l.open
+	l.open = nil
+	if len(open) > 0 {
+		l.mu.Lock()
+		l.data = l.data[:open[0].result.Offset]
+		l.mu.Unlock()
+		l.store.Rewind()
+	}
+	for _, u := range open {
 		if u.done != nil {
 			u.done(raftlog.AppendResult{Err: raftlog.ErrUncertain})
 		}
 	}
-	l.open = nil
 }
 
 func (l *memoryLog) ReadAt(p []byte, off int64) (int, error) {
@@ -202,8 +209,14 @@ type bench struct {
 
 func newBench(t *testing.T, change ...func(*Options)) *bench {
 	t.Helper()
+	return newBenchOver(t, store.Options{}, change...)
+}
+
+func newBenchOver(t *testing.T, so store.Options, change ...func(*Options)) *bench {
+	t.Helper()
 	log := &memoryLog{}
-	st, err := store.Open(t.TempDir(), log, store.Options{FS: raftlog.OSFS(), Fatal: func(err error) { t.Errorf("store: %v", err) }})
+	so.FS, so.Fatal = raftlog.OSFS(), func(err error) { t.Errorf("store: %v", err) }
+	st, err := store.Open(t.TempDir(), log, so)
 	if err != nil {
 		t.Fatal(err)
 	}

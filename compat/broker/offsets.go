@@ -74,15 +74,21 @@ func (b *Broker) Offset(group string, q store.QueueID) (int64, bool) {
 
 // InitialOffset answers a consumer that asks where to start: the stored progress; or 0 for a queue that still begins at
 // its first message, which is how consumers of a young topic see its history whatever their start setting; or NotFound,
-// on which the client applies its own ConsumeFromWhere. known is false in the last case.
-func (b *Broker) InitialOffset(group string, q store.QueueID, zeroIfYoung bool) (offset int64, known bool) {
-	if o, ok := b.Offset(group, q); ok {
-		return o, true
+// on which the client applies its own ConsumeFromWhere. known is false in the last case. What it says is in the log: a
+// consumer that has heard of progress must not hear of less from the next leader.
+func (b *Broker) InitialOffset(ctx context.Context, group string, q store.QueueID, zeroIfYoung bool) (offset int64, known bool, err error) {
+	if _, collected := b.offsets.get(offsetKey{group, q}); collected {
+		if err := b.FlushOffsets(ctx); err != nil {
+			return 0, false, err
+		}
+	}
+	if o, ok := b.store.Offset(group, q.Topic, q.ID); ok {
+		return o, true, nil
 	}
 	if zeroIfYoung && b.store.MinOffset(q) == 0 && b.store.MaxOffset(q) <= youngQueueMax {
-		return 0, true
+		return 0, true, nil
 	}
-	return 0, false
+	return 0, false, nil
 }
 
 // youngQueueMax stands for RocketMQ's "message 0 is still in memory" with a bound that does not depend on the machine:
