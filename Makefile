@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 FUZZTIME ?= 10s
 TOOL = $(GO) tool -modfile=tools/go.mod
 
-.PHONY: all build links test race vet lint format-check fuzz cluster bench microbench interop generate generate-check tidy-check clean
+.PHONY: all build links test race vet lint format-check fuzz cluster bench microbench interop failover generate generate-check tidy-check clean
 
 all: build test
 
@@ -56,6 +56,11 @@ microbench:
 interop: build
 	cd bench/clients/golang && $(GO) vet ./...
 	bench/clients/run.sh bin/rmq
+
+## failover: the official clients against groups whose leaders are killed, stopped and frozen
+failover: build
+	cd bench/clients/golang && $(GO) vet ./... && $(GO) test ./failover
+	bench/clients/failover.sh bin/rmq -suites 'java|go|groups|apache-.*'
 
 generate:
 	$(GO) generate ./...

@@ -44,7 +44,7 @@ const progressWritten = time.Second
 // watchProgress reads the progress of the load's group at whoever leads, which must never go back behind what was read a while before.
 func (l *load) watchProgress(ctx context.Context) *watch {
 	const each = 100 * time.Millisecond
-	progress := make(map[place]*history)
+	progress, began := make(map[place]*history), time.Now()
 	return startWatch(ctx, each, func(ctx context.Context) (seen error) {
 		shown, err := l.cluster.brokers(ctx)
 		if err != nil {
@@ -66,7 +66,7 @@ func (l *load) watchProgress(ctx context.Context) *watch {
 					n = 0
 				}
 				if err := h.add(time.Now(), addrs["0"], n); err != nil {
-					seen = errors.Join(seen, fmt.Errorf("progress of %s in queue %s/%d: %w", l.group, group, q, err))
+					seen = errors.Join(seen, fmt.Errorf("progress of %s in queue %s/%d, %d ms after the watch began: %w", l.group, group, q, time.Since(began).Milliseconds(), err))
 				}
 			}
 		}
