@@ -51,11 +51,12 @@ func (l *Log) DropBelow(index uint64) error {
 	if err != nil || !ok {
 		return err
 	}
-	if s.off <= d.floor.Load() {
-		return nil
+	floor := max(s.off, d.floor.Load())
+	d.floor.Store(floor)
+	if !l.limitOf(floor) {
+		return nil // nothing to gain
 	}
-	d.floor.Store(s.off)
-	if m, ok := l.snapshots.newest(); (!ok || m.Offset < s.off) && l.limitOf(s.off) {
+	if m, ok := l.snapshots.newest(); !ok || m.Offset < floor {
 		if err := l.Snapshot(); err != nil {
 			return err
 		}
