@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"time"
 )
@@ -124,6 +125,10 @@ func (c *NamesrvConfig) finish(env func(string) string, log *slog.Logger) error 
 	}
 	if !c.keys.isSet("arbiterListenPort") && c.ListenPort > 0 && c.ListenPort < 65535 {
 		c.ArbiterListenPort = c.ListenPort + 1
+	}
+	if bound, err := netip.ParseAddr(c.BindAddress); err == nil && !bound.IsUnspecified() && c.ArbiterAddress == "" {
+		c.ArbiterAddress = c.BindAddress // it is reached nowhere else
+		c.keys.sources["arbiterAddress"] = sourceDetected
 	}
 	if c.ArbiterAddress == "" {
 		c.ArbiterAddress = detectAddress(log)

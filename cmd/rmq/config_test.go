@@ -577,3 +577,23 @@ func TestConfigurationOfAnotherCommand(t *testing.T) {
 		}
 	}
 }
+
+// An arbiter is offered at an address where it listens.
+func TestArbiterAddressIsWhereItListens(t *testing.T) {
+	for _, c := range []struct{ bind, want string }{{"127.0.0.1", "127.0.0.1"}, {"10.1.2.3", "10.1.2.3"}} {
+		n, err := namesrvConfigOf(map[string]string{"bindAddress": c.bind, "kvConfigPath": "kv.json"}, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.ArbiterAddress != c.want {
+			t.Errorf("bindAddress %s: arbiters are offered at %s", c.bind, n.ArbiterAddress)
+		}
+	}
+	n, err := namesrvConfigOf(map[string]string{"bindAddress": "0.0.0.0", "kvConfigPath": "kv.json"}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.ArbiterAddress == "" || n.ArbiterAddress == "0.0.0.0" {
+		t.Errorf("on every interface: arbiters are offered at %q", n.ArbiterAddress)
+	}
+}
