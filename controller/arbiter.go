@@ -316,8 +316,8 @@ func (a *arbiter) look() {
 	if l == nil {
 		return
 	}
-	if size := l.SizeBytes(); size > 2*a.host.o.BytesMax {
-		a.fail(fmt.Errorf("it keeps %d bytes, twice the %d at which it is to be relieved", size, a.host.o.BytesMax))
+	if size := l.SizeBytes(); size > a.host.o.BytesLimit {
+		a.fail(fmt.Errorf("it keeps %d bytes, was not relieved at %d, and may keep %d", size, a.host.o.BytesMax, a.host.o.BytesLimit))
 		return
 	}
 	a.mu.Lock()

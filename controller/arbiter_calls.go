@@ -52,7 +52,7 @@ const (
 	ArbiterEmpty   ArbiterState = "empty"   // waits to be seeded
 	ArbiterRunning ArbiterState = "running" // a member as far as it knows
 	ArbiterMuted   ArbiterState = "muted"   // runs and takes no part in elections
-	ArbiterFailed  ArbiterState = "failed"  // its storage failed, or it kept more than twice BytesMax: it does not run
+	ArbiterFailed  ArbiterState = "failed"  // its storage failed, or it kept far more than BytesMax: it does not run
 )
 
 // SeedArbiter lets an arbiter that was offered, or one that lacks what the leader's log no longer holds, begin behind p, which is

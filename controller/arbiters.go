@@ -26,7 +26,10 @@ type ArbiterOptions struct {
 	// FirstPort is tried first for a new arbiter, then the ports above it. 0 takes any free port. An arbiter keeps its port.
 	FirstPort int
 	Max       int   // arbiters; default 64
-	BytesMax  int64 // that one arbiter keeps before it wants to be relieved; at twice as many it gives up. Default 1 GiB
+	BytesMax  int64 // that one arbiter keeps before it wants to be relieved. Default 1 GiB
+	// BytesLimit is where it gives up, so that no disk is filled: its group is without it before a leader could relieve it, and
+	// stands still if another voter is away. Default 1 GiB more than BytesMax.
+	BytesLimit int64
 	// SegmentBytes is the unit in which an arbiter drops what is not needed any more. Default 32 MiB, and no less than what holds a
 	// group's largest entry.
 	SegmentBytes int64
@@ -41,6 +44,7 @@ type ArbiterOptions struct {
 func (o *ArbiterOptions) complete() error {
 	o.Max = cmp.Or(o.Max, 64)
 	o.BytesMax = cmp.Or(o.BytesMax, 1<<30)
+	o.BytesLimit = cmp.Or(o.BytesLimit, o.BytesMax+1<<30)
 	o.SegmentBytes = cmp.Or(o.SegmentBytes, 32<<20)
 	o.HandOver = cmp.Or(o.HandOver, 5*time.Second)
 	o.MutedFor = cmp.Or(o.MutedFor, 30*time.Second)
