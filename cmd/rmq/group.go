@@ -492,6 +492,7 @@ func (g *group) runtimeInfo() map[string]string {
 		"raftTerm":           fmt.Sprint(status.Term),
 		"raftCommitIndex":    fmt.Sprint(status.CommitIndex),
 		"raftAppliedIndex":   fmt.Sprint(status.AppliedIndex),
+		"raftServers":        g.raftServers(),
 		"parkedPulls":        fmt.Sprint(g.broker.Parked()),
 	}
 	ratio := "-1"

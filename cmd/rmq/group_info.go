@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
+	"github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
 
 	"rmq/compat"
@@ -67,6 +70,24 @@ func (g *group) leaderView() compat.LeaderView {
 		v.Known = true
 	}
 	return v
+}
+
+// raftServers is the members of the group as this replica's log has them, sorted: "0-ID=voter 1-ID=learner arbiter-ID=voter".
+func (g *group) raftServers() string {
+	conf, err := g.log.Configuration()
+	if err != nil {
+		return ""
+	}
+	var words []string
+	for _, s := range conf.Servers {
+		word := "learner"
+		if s.Suffrage == raft.Voter {
+			word = "voter"
+		}
+		words = append(words, string(s.ID)+"="+word)
+	}
+	slices.Sort(words)
+	return strings.Join(words, " ")
 }
 
 type groupLeadership struct{ g *group }
