@@ -44,10 +44,11 @@ func slowReadBytes(c *BrokerConfig) int64 {
 	return int64(info.Totalram) * int64(info.Unit) / 100 * int64(c.AccessMessageInMemoryMaxRatio)
 }
 
-// leading reports whether this replica leads its group and is ready to answer.
+// leading reports whether this replica leads its group and is ready to answer. Raft's word counts too: the leader's duties end a
+// moment after the lead.
 func (g *group) leading() bool {
 	control := g.control.Load()
-	return control != nil && control.Leading()
+	return control != nil && control.Leading() && g.log.IsLeader()
 }
 
 // others reports whether another replica could lead.
@@ -110,7 +111,7 @@ func (g *group) identity() compat.Identity {
 // the leader's number meanwhile.
 func (g *group) shownID() int64 {
 	control := g.control.Load()
-	if control == nil || control.Leading() && g.log.IsLeader() {
+	if control == nil || g.leading() {
 		return 0
 	}
 	if g.number != 0 {

@@ -33,9 +33,11 @@ func (t *offsetTable) init() {
 	t.flight = make(map[offsetKey]progress)
 }
 
-func (t *offsetTable) get(key offsetKey) (progress, bool) {
+// get returns what was collected in this term and is not in the log yet.
+func (t *offsetTable) get(term uint64, key offsetKey) (progress, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.ofTerm(term)
 	if p, ok := t.dirty[key]; ok {
 		return p, true
 	}
@@ -66,7 +68,7 @@ func (t *offsetTable) forgetting(remove func() error, match func(offsetKey) bool
 // Offset is a group's progress in a queue: the offset of the next message to consume.
 func (b *Broker) Offset(group string, q store.QueueID) (int64, bool) {
 	// What was reported before a reset is void.
-	if p, ok := b.offsets.get(offsetKey{group, q}); ok && p.epoch == b.store.OffsetEpoch(group, q.Topic, q.ID) {
+	if p, ok := b.offsets.get(b.log.Term(), offsetKey{group, q}); ok && p.epoch == b.store.OffsetEpoch(group, q.Topic, q.ID) {
 		return p.offset, true
 	}
 	return b.store.Offset(group, q.Topic, q.ID)
@@ -77,7 +79,7 @@ func (b *Broker) Offset(group string, q store.QueueID) (int64, bool) {
 // on which the client applies its own ConsumeFromWhere. known is false in the last case. What it says is in the log: a
 // consumer that has heard of progress must not hear of less from the next leader.
 func (b *Broker) InitialOffset(ctx context.Context, group string, q store.QueueID, zeroIfYoung bool) (offset int64, known bool, err error) {
-	if _, collected := b.offsets.get(offsetKey{group, q}); collected {
+	if _, collected := b.offsets.get(b.log.Term(), offsetKey{group, q}); collected {
 		if err := b.FlushOffsets(ctx); err != nil {
 			return 0, false, err
 		}

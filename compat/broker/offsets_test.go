@@ -107,3 +107,18 @@ func TestFlushThatFailsIsTriedAgain(t *testing.T) {
 		t.Errorf("stored progress %d", o)
 	}
 }
+
+// A leader that lost the lead and has it again has collected progress that another one has heard of more since.
+func TestProgressOfAnEarlierTermIsForgotten(t *testing.T) {
+	b := newBench(t)
+	b.put(t, "T")
+	q := store.QueueID{Topic: "T"}
+	b.log.term.Store(1)
+	if err := b.CommitOffset("g", q, 1); err != nil {
+		t.Fatal(err)
+	}
+	b.log.term.Store(3)
+	if o, ok := b.Offset("g", q); ok {
+		t.Errorf("progress %d of term 1 is told in term 3", o)
+	}
+}
