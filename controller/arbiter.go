@@ -50,6 +50,7 @@ type arbiter struct {
 	muted    time.Time // since when
 	retrying bool      // the port could not be opened yet
 	removed  bool      // the goroutine does nothing any more
+	lacks    bool      // a leader's log begins behind what the arbiter needs next
 	ended    error     // what stopping at the end came to
 }
 
@@ -115,6 +116,7 @@ func (a *arbiter) listen() error {
 		Listen: net.JoinHostPort(o.Listen, strconv.Itoa(a.file.Port)), Advertise: a.file.address(o.Advertise),
 		ClusterID: a.file.Cluster, Group: a.file.Group, ServerID: a.id, Logger: a.log,
 		MaxConns: 64, CallsMax: 64, CallsOutMax: 64, Handler: a.answer,
+		OnSnapshotOffered: func(string, string, uint64, uint64) { a.setLacks(true) },
 	})
 	if err != nil {
 		return err
@@ -123,6 +125,12 @@ func (a *arbiter) listen() error {
 	defer a.mu.Unlock()
 	a.net = n
 	return nil
+}
+
+func (a *arbiter) setLacks(lacks bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lacks = lacks
 }
 
 // found makes a new arbiter: it listens when this returns.
@@ -475,7 +483,10 @@ func (a *arbiter) seed(p *raftlog.FillPoint) error {
 	if p == nil {
 		return refuse(CodeRefused, "there is no point to begin behind")
 	}
-	if l := a.raft(); l != nil && l.Status().LastIndex+1 >= p.First {
+	a.mu.Lock()
+	l, lacks := a.running, a.lacks
+	a.mu.Unlock()
+	if l != nil && !lacks && l.Status().LastIndex+1 >= p.First {
 		return nil // the leader has what it lacks, and what it has may be what another replica lacks
 	}
 	if err := a.stop(); err != nil {
@@ -492,6 +503,7 @@ func (a *arbiter) seed(p *raftlog.FillPoint) error {
 		}
 		return err
 	}
+	a.setLacks(false)
 	if err := a.start(); err != nil {
 		a.fail(err)
 		return err
@@ -520,7 +532,7 @@ func (a *arbiter) remove() error {
 func (a *arbiter) status() ArbiterStatus {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := ArbiterStatus{Cluster: a.file.Cluster, Group: a.file.Group, ServerID: a.id, State: a.state, Why: a.why, BytesMax: a.host.o.BytesMax}
+	s := ArbiterStatus{Cluster: a.file.Cluster, Group: a.file.Group, ServerID: a.id, State: a.state, Why: a.why, Lacks: a.lacks, BytesMax: a.host.o.BytesMax}
 	if l := a.running; l != nil {
 		at := l.Status()
 		s.Term, s.LastIndex, s.Bytes = at.Term, at.LastIndex, l.SizeBytes()

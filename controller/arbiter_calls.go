@@ -37,7 +37,8 @@ type ArbiterStatus struct {
 	// State is what the arbiter does: waits to be seeded, runs, has been elected and cannot complete a data replica so far and
 	// therefore does not vote, or has given up.
 	State     ArbiterState `json:"state"`
-	Why       string       `json:"why,omitempty"` // it has given up or does not vote
+	Why       string       `json:"why,omitempty"`   // it has given up or does not vote
+	Lacks     bool         `json:"lacks,omitempty"` // what it needs next, no leader's log holds any more: it is to be seeded again
 	Term      uint64       `json:"term"`
 	LastIndex uint64       `json:"lastIndex"` // durable: an arbiter syncs before it answers
 	Bytes     int64        `json:"bytes"`     // that it keeps now

@@ -473,6 +473,29 @@ func TestSeedingAgain(t *testing.T) {
 	}
 }
 
+// One whose log conflicts with the leader's further back than that reaches is seeded although its log is long enough.
+func TestSeedingWhatHasConflicts(t *testing.T) {
+	g := startTrio(t, nil)
+	g.put(50)
+	g.settle()
+	before := g.status()
+	g.arbiters.mu.Lock()
+	for _, a := range g.arbiters.all {
+		a.setLacks(true) // as its Raft port says when a leader offers a snapshot
+	}
+	g.arbiters.mu.Unlock()
+	if !g.status().Lacks {
+		t.Error("it does not say so")
+	}
+	g.leader(0)
+	g.seed(0)
+	if s := g.status(); s.Lacks || s.Bytes >= before.Bytes || s.State != ArbiterRunning {
+		t.Errorf("%+v became %+v", before, s)
+	}
+	g.put(3)
+	g.settle()
+}
+
 // The leader removes it; another one is another server.
 func TestArbiterIsRemoved(t *testing.T) {
 	g := startTrio(t, nil)
