@@ -441,6 +441,18 @@ func (s *site) put(n, size int) {
 	})
 }
 
+// putOn has one record committed by a leader that stays it.
+func putOn(t *testing.T, leader *rep, size int) {
+	t.Helper()
+	answer := make(chan error, 1)
+	if err := leader.log.Append(bytes.Repeat([]byte{'y'}, size), raftlog.AckCommitted, func(r raftlog.AppendResult) { answer <- r.Err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answer; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // same waits until all running replicas have the same state, and compares the bytes of their logs where they overlap.
 func (s *site) same() {
 	s.t.Helper()

@@ -35,6 +35,11 @@ func (t *team) join(ctx context.Context, r JoinRequest) (JoinAnswer, error) {
 		delete(t.joiners, a.ServerID)
 		return a, nil
 	}
+	for id, j := range t.joiners {
+		if id != a.ServerID && (j.Number == r.Number || j.Address == r.Address) {
+			delete(t.joiners, id) // what was there before is gone, or it will ask again and be told no
+		}
+	}
 	if t.joiners[a.ServerID] == nil && len(t.joiners) >= joinersMax {
 		return JoinAnswer{}, refuse(CodeNotNow, "%d replicas want to join already", len(t.joiners))
 	}

@@ -32,6 +32,7 @@ type MemberView struct {
 	Caught  bool   // in contact, and lacks only what is under way
 	Async   bool   // never to be a voter; also while it is not known
 	Full    bool   // an arbiter that holds all that it may
+	Unfit   bool   // an arbiter that answers, and cannot go on from what it has
 	Moved   string // where it says that it is now, if that is not Address
 }
 
@@ -53,10 +54,11 @@ const (
 	Remove
 	ChangeAddress
 	SeekArbiter
+	SeedAnew // an arbiter
 )
 
 func (k ActionKind) String() string {
-	return [...]string{"none", "add", "promote", "demote", "remove", "move", "seek-arbiter"}[k]
+	return [...]string{"none", "add", "promote", "demote", "remove", "move", "seek-arbiter", "seed"}[k]
 }
 
 // Action is one change of the membership.
@@ -79,7 +81,7 @@ func (a Action) String() string {
 // up, a member that is in contact is never removed, and no step leaves the group without a majority that is in contact.
 func Plan(v View) Action {
 	p := planner{View: v}
-	for _, step := range []func() Action{p.overfull, p.needless, p.replace, p.move, p.join, p.promote, p.vacant} {
+	for _, step := range []func() Action{p.overfull, p.needless, p.replace, p.move, p.join, p.promote, p.unfit, p.vacant} {
 		if a := step(); a.Kind != NoAction {
 			return a
 		}
@@ -227,6 +229,16 @@ func (p *planner) promote() Action {
 		return p.change(Promote, ready[0], "it has caught up, and there is an arbiter")
 	case data == 2 && len(spare) > 0 && len(p.list(arbiterVoter)) == 0:
 		return p.change(Promote, spare[0], "two data replicas vote")
+	}
+	return Action{}
+}
+
+// unfit has an arbiter begin anew where the group stands.
+func (p *planner) unfit() Action {
+	for _, m := range p.list(anyArbiter) {
+		if m.Unfit && p.Arbiter == ArbiterSeek {
+			return Action{Kind: SeedAnew, ID: m.ID, Address: m.Address, Why: "it cannot go on from what it has"}
+		}
 	}
 	return Action{}
 }

@@ -100,6 +100,8 @@ func (s *planScript) see(words []string) {
 				m.Async = true
 			case "full":
 				m.Full = true
+			case "unfit":
+				m.Unfit = true
 			case "at":
 				m.Address = value
 			case "moved":
@@ -155,6 +157,8 @@ func carryOut(t *testing.T, v *View, a Action) {
 		v.Members = slices.Delete(v.Members, i, i+1)
 	case ChangeAddress:
 		v.Members[i].Address = a.Address
+	case SeedAnew:
+		v.Members[i].Unfit, v.Members[i].Contact, v.Members[i].Gone, v.Members[i].Caught = false, true, false, true
 	case SeekArbiter:
 		id := "arbiter-n"
 		for slices.ContainsFunc(v.Members, func(m MemberView) bool { return m.ID == id }) {
@@ -188,6 +192,7 @@ func TestPlanEndsAndHolds(t *testing.T) {
 			m := MemberView{ID: fmt.Sprintf("%d-b", i), Number: i, Address: fmt.Sprint(i), Voter: r.IntN(2) == 0, Contact: r.IntN(3) > 0, Async: r.IntN(5) == 0}
 			if r.IntN(3) == 0 {
 				m.ID, m.Number, m.Arbiter, m.Full = fmt.Sprintf("arbiter-%d", i), -1, true, r.IntN(4) == 0
+				m.Unfit = r.IntN(4) == 0
 			}
 			m.Caught, m.Gone = m.Contact && r.IntN(2) == 0, !m.Contact && r.IntN(2) == 0
 			if m.Voter {

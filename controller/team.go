@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"rmq/raftlog"
 )
 
 // team is the servers of the group as its leader sees them, for one term.
@@ -52,6 +55,7 @@ type member struct {
 	contact  bool
 	gone     bool
 	addedAt  time.Time
+	hopeless bool // an arbiter that seeding has not helped
 }
 
 // joiner is a server that asks to be a member.
@@ -153,6 +157,9 @@ func (t *team) adopt(conf raft.Configuration, now time.Time) {
 			}
 		}
 		m.Server = Server{ID: id, Address: string(s.Address), Voter: s.Suffrage == raft.Voter}
+		if j := t.joiners[id]; j != nil && j.Address == m.Address {
+			delete(t.joiners, id) // it is where it wants to be
+		}
 		t.members = append(t.members, m)
 	}
 }
@@ -265,7 +272,7 @@ func (t *team) askArbiter(ctx context.Context, id, addr string, below uint64) {
 		s, err = AskArbiter(ctx, t.o.Net, addr, id)
 	}
 	t.answered(id, func(m *member) {
-		if err == nil {
+		if m.status = nil; err == nil {
 			m.status = &s
 		}
 	})
@@ -330,6 +337,7 @@ func (t *team) view(now time.Time) (v View, ok bool) {
 			v.Arbiter = ArbiterWait
 		}
 	}
+	first := t.o.Log.Status().FirstIndex
 	for _, m := range t.members {
 		if m.ID != t.self && !m.asked {
 			return v, false
@@ -340,6 +348,8 @@ func (t *team) view(now time.Time) (v View, ok bool) {
 		}
 		if m.status != nil {
 			mv.Full = m.status.BytesMax > 0 && m.status.Bytes >= m.status.BytesMax
+			// One that failed is replaced, also by its own host. One without an entry has just been seeded.
+			mv.Unfit = !m.hopeless && (m.status.State == ArbiterEmpty || m.status.State == ArbiterRunning && m.status.LastIndex > 0 && m.status.LastIndex+1 < first)
 		}
 		switch j := t.joiners[m.ID]; {
 		case m.ID == t.self:
@@ -374,6 +384,8 @@ func (t *team) carryOut(ctx context.Context, a Action) {
 		err = t.remove(ctx, a.ID, a.Address)
 	case SeekArbiter:
 		err = t.seek(ctx)
+	case SeedAnew:
+		err = t.seed(ctx, a.ID, a.Address)
 	}
 	now := time.Now()
 	t.look(now)
@@ -383,9 +395,14 @@ func (t *team) carryOut(ctx context.Context, a Action) {
 	t.o.Logger.Warn("a change of the group's members has failed", "group", t.o.Name, "change", a.String(), "error", err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if a.Kind == SeekArbiter {
+	switch m := t.find(a.ID); {
+	case a.Kind == SeedAnew && m != nil:
+		var no *Refusal
+		m.hopeless = errors.As(err, &no) && no.Code == CodeRefused
+		fallthrough
+	case a.Kind == SeekArbiter:
 		t.seekAt = now.Add(t.o.Pace.Retry)
-	} else {
+	default:
 		t.restAt = now.Add(actionRest)
 	}
 }
@@ -430,10 +447,29 @@ func (t *team) seek(ctx context.Context) error {
 	if !IsArbiter(offer.ServerID) || offer.Address == "" {
 		return fmt.Errorf("the arbiter on offer is %q at %q", offer.ServerID, offer.Address)
 	}
-	seed, cancel := context.WithTimeout(ctx, actionTime/2)
-	defer cancel()
-	if err := SeedArbiter(seed, t.o.Net, offer.Address, offer.ServerID, point); err != nil {
+	if err := t.seedWith(ctx, offer.ServerID, offer.Address, point); err != nil {
 		return err
 	}
 	return t.o.Log.AddNonvoter(ctx, offer.ServerID, offer.Address)
+}
+
+// seed has an arbiter that is a member begin where the group stands. That it is told to once more in a while is no harm.
+func (t *team) seed(ctx context.Context, id, addr string) error {
+	point, err := t.o.Log.FillPoint(noLimit)
+	if err != nil {
+		return err
+	}
+	if err := t.seedWith(ctx, id, addr, point); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seekAt = time.Now().Add(t.o.Pace.Retry)
+	return nil
+}
+
+func (t *team) seedWith(ctx context.Context, id, addr string, point raftlog.FillPoint) error {
+	ctx, cancel := context.WithTimeout(ctx, actionTime/2)
+	defer cancel()
+	return SeedArbiter(ctx, t.o.Net, addr, id, point)
 }
