@@ -196,12 +196,13 @@ func (s *sender) moved(q admin.Queue) admin.Queue {
 
 func (s *sender) acknowledged(q admin.Queue, resp *protocol.Command, err error) {
 	var h protocol.SendMessageResponseHeader
-	switch {
-	case err != nil:
-	case resp.Code != protocol.Success:
-		err = &admin.ReplyError{Code: resp.Code, Remark: resp.Remark}
-	default:
-		err = h.Decode(resp.Ext)
+	status := ""
+	if err == nil {
+		if status = storedStatus(resp.Code); status == "" {
+			err = &admin.ReplyError{Code: resp.Code, Remark: resp.Remark}
+		} else {
+			err = h.Decode(resp.Ext)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,8 +213,24 @@ func (s *sender) acknowledged(q admin.Queue, resp *protocol.Command, err error) 
 		return
 	}
 	if s.sent.Add(1) <= sendLinesMax {
-		fmt.Fprintf(s.out, "SEND_OK  topic %s  broker %s  queue %d  offset %d  msgId %s  offsetMsgId %s\n", s.topic, q.Broker, h.QueueID, h.QueueOffset, h.TransactionID, h.MsgID)
+		fmt.Fprintf(s.out, "%s  topic %s  broker %s  queue %d  offset %d  msgId %s  offsetMsgId %s\n", status, s.topic, q.Broker, h.QueueID, h.QueueOffset, h.TransactionID, h.MsgID)
 	}
+}
+
+// storedStatus is the word for an answer that says that the message is stored, as stock clients have it; "" for any other.
+// All but the first say that fewer replicas have it than were asked for.
+func storedStatus(code int32) string {
+	switch code {
+	case protocol.Success:
+		return "SEND_OK"
+	case protocol.FlushDiskTimeout:
+		return "FLUSH_DISK_TIMEOUT"
+	case protocol.FlushSlaveTimeout:
+		return "FLUSH_SLAVE_TIMEOUT"
+	case protocol.SlaveNotAvailable:
+		return "SLAVE_NOT_AVAILABLE"
+	}
+	return ""
 }
 
 // errInterrupted is the end of `rmq send` by a signal before its input was at its end.

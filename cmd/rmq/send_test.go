@@ -6,6 +6,9 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"rmq/compat/admin"
+	"rmq/remoting/protocol"
 )
 
 // A signal ends a send whose input is still open, and that is not a success: lines may be left.
@@ -28,5 +31,21 @@ func TestInterruptedSendIsNoSuccess(t *testing.T) {
 	}
 	if err := s.sendLines(t.Context(), strings.NewReader(strings.Repeat("x", bodyBytesMax+2))); err == nil || !strings.Contains(err.Error(), "4194304") {
 		t.Errorf("a line over the limit: %v", err)
+	}
+}
+
+// A message that fewer replicas have than were asked for is stored: the statuses of stock clients, no failure.
+func TestSendStatuses(t *testing.T) {
+	for code, want := range map[int32]string{
+		protocol.Success: "SEND_OK", protocol.FlushDiskTimeout: "FLUSH_DISK_TIMEOUT", protocol.SlaveNotAvailable: "SLAVE_NOT_AVAILABLE",
+		protocol.FlushSlaveTimeout: "FLUSH_SLAVE_TIMEOUT", protocol.ServiceNotAvailable: "",
+	} {
+		var out, errs strings.Builder
+		s := &sender{topic: "T", out: &out, errors: &errs}
+		h := protocol.SendMessageResponseHeader{MsgID: "x", QueueID: 1, QueueOffset: 2}
+		s.acknowledged(admin.Queue{Broker: "broker-a", ID: 1}, &protocol.Command{Code: code, Ext: h.AppendFields(nil)}, nil)
+		if got, _, _ := strings.Cut(out.String(), " "); got != want || (s.failed.Load() == 0) != (want != "") {
+			t.Errorf("code %d: printed %q and %q, %d failed", code, out.String(), errs.String(), s.failed.Load())
+		}
 	}
 }
