@@ -18,8 +18,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"rmq/compat/admin"
-	"rmq/remoting/fastjson"
-	"rmq/remoting/protocol"
 )
 
 const demoUsage = `rmq demo [--nodes 3] [--json]
@@ -57,7 +55,7 @@ func runDemo(ctx context.Context, env environment, args []string) error {
 	case f.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
 	case err == nil && o.nodes < 2:
-		err = errors.New("--nodes must be at least 3: nobody takes over from a single node")
+		err = errors.New("--nodes must be at least 2: nobody takes over from a single node")
 	}
 	if err != nil {
 		return &exitError{exitUsage, err}
@@ -141,7 +139,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(d.options.data)) }()
-	d.out.printf("rmq %s  demo: %d nodes, each a process, with a replica of one broker group; data in %s until the end", version, d.options.nodes, d.options.data)
+	third := ""
+	if d.options.nodes == 2 {
+		third = ", and an arbiter as third vote"
+	}
+	d.out.printf("rmq %s  demo: %d nodes, each a process, with a replica of one broker group%s; data in %s until the end", version, d.options.nodes, third, d.options.data)
 	names, nodes, err := d.startCluster(ctx)
 	if err != nil {
 		return err
@@ -182,10 +184,10 @@ func (d *demo) startCluster(ctx context.Context) (names *nameServer, nodes *devP
 func (d *demo) show(ctx context.Context, nodes *devProcesses) error {
 	cluster := admin.NewCluster([]string{d.options.namesrvAddr()}, clientTimeout)
 	defer cluster.Close()
-	leader := awaitDevLeaders(ctx, cluster, d.options)[devGroupName(0)]
+	leader := awaitDevCluster(ctx, cluster, d.options)[devGroupName(0)]
 	killed, ok := d.options.nodeNumber(leader)
 	if !ok {
-		return fmt.Errorf("the group has no leader %v after its start", devLeaderWait)
+		return fmt.Errorf("the group has no leader %v after its start", devClusterWait)
 	}
 	for _, n := range nodes.nodes {
 		role := "follower"
@@ -349,16 +351,12 @@ func (d *demo) watchElection(ctx context.Context, killedAt time.Time, old string
 
 // raftTermOf asks a replica for its term and whether it leads.
 func raftTermOf(ctx context.Context, cluster *admin.Cluster, address string) (term int64, leads bool) {
-	resp, err := cluster.Call(ctx, address, protocol.GetBrokerRuntimeInfo, nil)
+	info, err := runtimeInfoOf(ctx, cluster, address)
 	if err != nil {
 		return 0, false
 	}
-	var info protocol.KVTable
-	if err := fastjson.Unmarshal(resp.Body, &info); err != nil {
-		return 0, false
-	}
-	term, err = strconv.ParseInt(info.Table["raftTerm"], 10, 64)
-	return term, err == nil && info.Table["raftRole"] == "Leader"
+	term, err = strconv.ParseInt(info["raftTerm"], 10, 64)
+	return term, err == nil && info["raftRole"] == "Leader"
 }
 
 // watchRoute asks the name server until it shows another master; nil when ctx ends first.

@@ -60,7 +60,6 @@ func TestDemoInterrupted(t *testing.T) {
 func TestDemoRefusals(t *testing.T) {
 	for args, want := range map[string]string{
 		"demo --nodes 1":  "takes over",
-		"demo --nodes 2":  "arbiter",
 		"demo --nodes 10": "--nodes",
 		"demo me":         "unexpected",
 	} {

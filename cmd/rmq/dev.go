@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"rmq/compat/admin"
+	"rmq/remoting/fastjson"
+	"rmq/remoting/protocol"
 )
 
 const devUsage = `rmq dev [--nodes N] [--groups M] [--processes] [--data DIR] [--namesrv-port 9876] [--broker-port 10911]
@@ -62,17 +64,27 @@ func runDev(ctx context.Context, env environment, args []string) error {
 
 // runDevCluster runs a name server and all nodes until ctx ends.
 func runDevCluster(ctx context.Context, env environment, o devOptions, processes bool) error {
-	var level slog.LevelVar
+	var level slog.LevelVar // of the error output
+	several := o.nodes > 1 || processes
 	switch {
 	case o.verbose:
-	case processes:
-		level.Set(slog.LevelError) // what the name server notices of a node that ends is printed already
+	case several:
+		level.Set(slog.LevelError) // that all nodes are on one machine is no news, and that one has ended is printed anyway
 	default:
 		level.Set(slog.LevelWarn)
 	}
-	logger := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: &level}))
+	var console slog.Handler = slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: &level})
+	logger := slog.New(console)
+	if several {
+		var file io.Closer
+		var err error
+		if logger, file, err = openDevLog(o.logs(), console); err != nil {
+			return err
+		}
+		defer file.Close()
+	}
 	began := time.Now()
-	if o.nodes > 1 || processes {
+	if several {
 		if err := checkPortsFree(o); err != nil {
 			return err
 		}
@@ -98,10 +110,13 @@ func runDevCluster(ctx context.Context, env environment, o devOptions, processes
 	}
 	cluster := admin.NewCluster([]string{o.namesrvAddr()}, clientTimeout)
 	defer cluster.Close()
-	leaders := awaitDevLeaders(ctx, cluster, o)
+	leaders := awaitDevCluster(ctx, cluster, o)
 	printDevAddresses(out, o, leaders)
 	nodes.describe(out, leaders)
-	if o.nodes > 1 && o.nodes%2 == 0 {
+	switch {
+	case o.nodes == 2:
+		out.printf("An arbiter in this process is the third vote of each group: it survives the loss of either node.")
+	case o.nodes%2 == 0:
 		out.printf("%d nodes survive the loss of %d, no more than %d would.", o.nodes, (o.nodes-1)/2, o.nodes-1)
 	}
 	out.printf("ready in %d ms.  Next: rmq send -n %s -t hello \"first message\"", time.Since(began).Milliseconds(), o.namesrvAddr())
@@ -147,20 +162,41 @@ func printDevAddresses(out *lineWriter, o devOptions, leaders map[string]string)
 const (
 	// devLeaderPoll is how often the name server is asked who leads.
 	devLeaderPoll = 100 * time.Millisecond
-	// devLeaderWait bounds how long the start waits until the name server shows a leader for every group.
-	devLeaderWait = 10 * time.Second
+	// devClusterWait bounds how long the start waits until every group could lose a node.
+	devClusterWait = 10 * time.Second
 )
 
-// awaitDevLeaders returns the leaders' addresses by group, all of them unless that takes too long.
-func awaitDevLeaders(ctx context.Context, cluster *admin.Cluster, o devOptions) map[string]string {
-	ctx, cancel := context.WithTimeout(ctx, devLeaderWait)
+// awaitDevCluster returns the leaders' addresses by group once every group could lose a node: its leader is known, and all its
+// voters are there, which in a group of two are three with the name server's arbiter. If that takes too long it returns what there is.
+func awaitDevCluster(ctx context.Context, cluster *admin.Cluster, o devOptions) map[string]string {
+	ctx, cancel := context.WithTimeout(ctx, devClusterWait)
 	defer cancel()
+	voters := max(o.nodes, 3)
+	if o.nodes == 1 {
+		voters = 1
+	}
 	for {
 		leaders, err := cluster.Masters(ctx)
-		if err == nil && len(leaders) >= o.groups || !sleep(ctx, devLeaderPoll/10) {
+		complete := err == nil && len(leaders) >= o.groups
+		for _, address := range leaders {
+			info, err := runtimeInfoOf(ctx, cluster, address)
+			complete = complete && err == nil && strings.Count(info["raftServers"], "=voter") >= voters
+		}
+		if complete || !sleep(ctx, devLeaderPoll/10) {
 			return leaders
 		}
 	}
+}
+
+// runtimeInfoOf asks a broker for its runtime information.
+func runtimeInfoOf(ctx context.Context, cluster *admin.Cluster, address string) (map[string]string, error) {
+	resp, err := cluster.Call(ctx, address, protocol.GetBrokerRuntimeInfo, nil)
+	if err != nil {
+		return nil, err
+	}
+	var info protocol.KVTable
+	err = fastjson.Unmarshal(resp.Body, &info)
+	return info.Table, err
 }
 
 // watchDevLeaders prints each change of a leader until ctx ends.

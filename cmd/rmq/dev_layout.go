@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -48,8 +49,6 @@ func (o devOptions) check() error {
 		return errors.New("--data names no directory")
 	case o.nodes < 1 || o.nodes > devNodesMax:
 		return fmt.Errorf("--nodes must lie in 1..%d", devNodesMax)
-	case o.nodes == 2:
-		return errors.New("--nodes 2 is not there yet: two replicas need an arbiter, which this version does not offer; take 3")
 	case o.groups < 1 || o.groups > devGroupsMax:
 		return fmt.Errorf("--groups must lie in 1..%d", devGroupsMax)
 	case o.nodes > 1 && o.groups > devNodeStep/devGroupStep:
@@ -99,6 +98,19 @@ func (o devOptions) nodeDir(node int) string {
 	return filepath.Join(o.data, "node"+strconv.Itoa(node))
 }
 
+// logs is where the process that has the name server keeps its log, if there are several nodes.
+func (o devOptions) logs() string { return filepath.Join(o.data, "log") }
+
+// openDevLog opens broker.log in a directory.
+func openDevLog(dir string, console slog.Handler) (*slog.Logger, io.Closer, error) {
+	return OpenRoleLog(func(key string) string {
+		if key == "ROCKETMQ_LOG_DIR" {
+			return dir
+		}
+		return ""
+	}, "broker.log", slog.LevelInfo, console)
+}
+
 // storeDir is where a node keeps its data: a single node directly below the data directory.
 func (o devOptions) storeDir(node int) string {
 	if o.nodes == 1 {
@@ -114,13 +126,18 @@ func (o devOptions) brokerConfig(node, group int) (*BrokerConfig, error) {
 		"bindAddress": devLoopback, "brokerIP1": devLoopback, "listenPort": strconv.Itoa(o.port(node, group)),
 		"storePathRootDir": o.storeDir(node), "namesrvAddr": o.namesrvAddr(),
 	}
-	if o.nodes > 1 {
+	switch {
+	case o.nodes == 2: // as in RocketMQ's 2m-2s files; the name server's arbiter is the third voter
+		values["brokerRole"] = string(SyncMaster)
+		if node > 0 {
+			values["brokerRole"] = string(Slave)
+		}
+	case o.nodes > 2:
 		var peers []string
 		for j := range o.nodes {
 			peers = append(peers, fmt.Sprintf("n%d-%s:%d", j, devLoopback, o.port(j, group)+1))
 		}
 		values["enableDLegerCommitLog"] = "true"
-		values["brokerRole"] = string(SyncMaster) // who tries out what a kill costs wants to see nothing lost
 		values["dLegerPeers"], values["dLegerSelfId"] = strings.Join(peers, ";"), "n"+strconv.Itoa(node)
 	}
 	// What it would warn of is said once for the whole cluster.

@@ -16,13 +16,7 @@ import (
 // when the whole cluster stops; a signal stops this node alone, which hands its leads over first.
 func runDevNode(ctx context.Context, env environment, o devOptions, node int, attached bool) error {
 	console := slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})
-	logs := filepath.Join(o.nodeDir(node), "log")
-	logger, logFile, err := OpenRoleLog(func(key string) string {
-		if key == "ROCKETMQ_LOG_DIR" {
-			return logs
-		}
-		return ""
-	}, "broker.log", slog.LevelInfo, console)
+	logger, logFile, err := openDevLog(filepath.Join(o.nodeDir(node), "log"), console)
 	if err != nil {
 		return err
 	}
@@ -56,7 +50,7 @@ func runDevNode(ctx context.Context, env environment, o devOptions, node int, at
 	if !attached && o.nodes > 1 {
 		fmt.Fprintln(env.stdout, "stopping; the other nodes take over first")
 	}
-	replicas.set.leave()
+	replicas.leave()
 	return nil
 }
 

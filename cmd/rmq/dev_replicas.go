@@ -8,9 +8,10 @@ import (
 	"sync"
 )
 
-// devReplicas is replicas of a development cluster that run in this process.
+// devReplicas is nodes of a development cluster that run in this process.
 type devReplicas struct {
-	set *groupSet
+	logs  string      // directory, "" for none
+	nodes []*groupSet // each as if it were a process, so that leaders spread over them
 }
 
 // startDevReplicas starts all replicas of all nodes in this process.
@@ -24,14 +25,23 @@ func startDevReplicas(ctx context.Context, o devOptions, logger *slog.Logger) (*
 
 // startReplicasOf starts the replicas of some nodes, all at once, for a group is founded when all its members are there.
 func startReplicasOf(ctx context.Context, o devOptions, nodes []int, logger *slog.Logger) (*devReplicas, error) {
-	r := &devReplicas{set: newGroupSet(fmt.Sprintf("node%v", nodes), logger)}
+	r := &devReplicas{}
+	if o.nodes > 1 {
+		r.logs = o.logs()
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var starting sync.WaitGroup
 	for _, j := range nodes {
+		nodeLogger := logger
+		if o.nodes > 1 {
+			nodeLogger = logger.With("node", j)
+		}
+		set := newGroupSet(fmt.Sprintf("node%d", j), nodeLogger)
+		r.nodes = append(r.nodes, set)
 		for i := range o.groups {
 			starting.Go(func() {
-				if err := r.start(ctx, o, j, i, logger); err != nil {
+				if err := startDevReplica(ctx, o, j, i, set, nodeLogger); err != nil {
 					cancel(err) // the first one is the reason why the others fail
 				}
 			})
@@ -44,25 +54,50 @@ func startReplicasOf(ctx context.Context, o devOptions, nodes []int, logger *slo
 	return r, nil
 }
 
-func (r *devReplicas) start(ctx context.Context, o devOptions, node, i int, logger *slog.Logger) error {
+func startDevReplica(ctx context.Context, o devOptions, node, i int, set *groupSet, logger *slog.Logger) error {
 	c, err := o.brokerConfig(node, i)
 	if err != nil {
 		return err
 	}
-	if o.nodes > 1 {
-		logger = logger.With("node", node)
-	}
-	_, err = r.set.start(ctx, c, logger)
+	_, err = set.start(ctx, c, logger)
 	if err != nil && o.nodes > 1 {
 		err = fmt.Errorf("node %d, %s: %w", node, c.BrokerName, err)
 	}
 	return portHint(err, "--broker-port", c.ListenPort)
 }
 
-func (r *devReplicas) describe(*lineWriter, map[string]string) {}
+// describe prints where the logs are.
+func (r *devReplicas) describe(out *lineWriter, _ map[string]string) {
+	if r.logs != "" {
+		out.printf("  logs          %s", r.logs)
+	}
+}
 
 // stop ends the replicas without handing the lead over: nobody is to take it, the whole cluster stops.
 func (r *devReplicas) stop() error {
-	r.set.closeAll()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, set := range r.nodes {
+		for _, g := range set.list() {
+			if g.leading() {
+				all.Go(func() { g.flushOffsets(ctx) }) // while the others still take part in the decision
+			}
+		}
+	}
+	all.Wait()
+	for _, set := range r.nodes {
+		all.Go(set.closeAll)
+	}
+	all.Wait()
 	return nil
+}
+
+// leave ends the replicas of a single node; the other nodes take over first.
+func (r *devReplicas) leave() {
+	var all sync.WaitGroup
+	for _, set := range r.nodes {
+		all.Go(set.leave)
+	}
+	all.Wait()
 }

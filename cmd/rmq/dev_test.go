@@ -53,7 +53,7 @@ func TestDevOptions(t *testing.T) {
 		{with(func(o *devOptions) { o.groups = 27 }), "--groups"},
 		{with(func(o *devOptions) { o.nodes = 0 }), "--nodes"},
 		{with(func(o *devOptions) { o.nodes = 10 }), "--nodes"},
-		{with(func(o *devOptions) { o.nodes = 2 }), "arbiter"},
+		{with(func(o *devOptions) { o.nodes = 2 }), ""},
 		{with(func(o *devOptions) { o.brokerPort = 2 }), "port"},
 		{with(func(o *devOptions) { o.nodes, o.brokerPort = 3, 65400 }), "port"},
 		{with(func(o *devOptions) { o.namesrvPort = 0 }), "port"},
@@ -173,6 +173,38 @@ func TestDevNodesInOneProcess(t *testing.T) {
 	}
 	if code := p.stop(); code != 0 {
 		t.Errorf("ended with code %d:\n%s", code, p.printed())
+	}
+}
+
+// Two nodes are a master and a slave as in RocketMQ's files; with the arbiter beside the name server they survive the loss of
+// either, and what has come meanwhile reaches the one that was away.
+func TestDevTwoNodes(t *testing.T) {
+	home := t.TempDir()
+	o := devOptions{data: filepath.Join(home, "data"), nodes: 2, groups: 1}
+	freeDevPorts(t, &o)
+	p := startProcess(t, home, devArgs(o, "--processes")...)
+	p.waitLine("ready in")
+	total := 0
+	send := func() {
+		t.Helper()
+		if code, out, errs := run(t, strings.Repeat("a message\n", 100), "send", "-n", o.namesrvAddr(), "-t", "T"); code != 0 {
+			t.Fatalf("send: code %d\n%s%s", code, out, errs)
+		}
+		total += 100
+	}
+	send()
+	for range o.nodes {
+		leader := devLeader(t, o, -1)
+		if err := syscall.Kill(pidOf(t, o, leader), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		p.waitLine(fmt.Sprintf("node %d", leader)) // has ended
+		devLeader(t, o, leader)
+		send()
+		startProcess(t, home, devArgs(o, "--node", strconv.Itoa(leader))...).waitLine("is ready")
+	}
+	if code, _, errs := run(t, "", "tail", "-n", o.namesrvAddr(), "-t", "T", "--from-start", "--count", strconv.Itoa(total)); code != 0 {
+		t.Errorf("tail: code %d\n%s", code, errs)
 	}
 }
 
