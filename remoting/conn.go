@@ -271,12 +271,18 @@ func (c *Conn) fail(err error) {
 	}
 	c.err = err
 	close(c.done)
-	if tcp, ok := c.tcp.(*net.TCPConn); ok && c.server && !errors.Is(err, errSlowReader) && !errors.Is(err, errWriteTimeout) && !errors.Is(err, errAborted) {
+	if tcp, ok := c.tcp.(*net.TCPConn); ok && c.server && !resets(err) {
 		// Accepted sockets are reset when the process dies; a planned end lets the last bytes arrive.
 		_ = tcp.SetLinger(-1)
 	}
 	_ = c.tcp.Close()
 	c.out.kill()
+}
+
+// resets reports whether a connection that ends for a reason is reset. After a pause it must be: at a mere end of the
+// stream older clients go on waiting for the answers to what they have asked, a pull for 30 s.
+func resets(err error) bool {
+	return errors.Is(err, errSlowReader) || errors.Is(err, errWriteTimeout) || errors.Is(err, errAborted) || errors.Is(err, errPaused)
 }
 
 // serve is the connection's goroutine.

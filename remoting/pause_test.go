@@ -1,7 +1,9 @@
 package remoting
 
 import (
+	"errors"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -39,4 +41,24 @@ func TestConnectionsFromBeforeAPauseAreReset(t *testing.T) {
 	if n := len(f.held); n != 0 {
 		t.Errorf("%d requests were served", n)
 	}
+}
+
+// Older clients go on waiting for their answers if the stream just ends.
+func TestConnectionsAreResetAfterAPause(t *testing.T) {
+	f := newFixture(t, nil)
+	nc, err := net.Dial("tcp", f.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := nc.Write(frame(t, request(codeHold, 1, ""))); err != nil {
+		t.Fatal(err)
+	}
+	held := <-f.held
+	f.host.awake.Store(-int64(time.Hour))
+	_ = nc.SetReadDeadline(time.Now().Add(patience))
+	if _, err := nc.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection ends with %v", err)
+	}
+	held.Done()
 }
