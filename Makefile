@@ -60,7 +60,7 @@ interop: build
 ## failover: the official clients against groups whose leaders are killed, stopped and frozen
 failover: build
 	cd bench/clients/golang && $(GO) vet ./... && $(GO) test ./failover
-	bench/clients/failover.sh bin/rmq -suites 'java|go|groups|apache-.*'
+	bench/clients/failover.sh bin/rmq -parallel 3
 
 generate:
 	$(GO) generate ./...

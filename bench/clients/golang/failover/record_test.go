@@ -100,7 +100,7 @@ func TestFigures(t *testing.T) {
 	}
 	got := fmt.Sprint(f)
 	f.Reasons, f.Statuses = nil, nil
-	want := figures{Acked: 2, Failed: 2, GapMs: 4000, SlowestMs: 3000, ReceiveGapMs: 1, StoredTwice: 1, ReceivedTwice: 1}
+	want := figures{Acked: 2, Failed: 2, UnderWay: 1, GapMs: 4000, SlowestMs: 3000, ReceiveGapMs: 1, StoredTwice: 1, ReceivedTwice: 1}
 	if fmt.Sprint(f) != fmt.Sprint(want) || !strings.Contains(got, "map[FLUSH_SLAVE_TIMEOUT:1]") || !strings.Contains(got, "map[connect to <#.#.#.#:#> failed:2]") {
 		t.Errorf("got %s", got)
 	}

@@ -41,26 +41,26 @@ func allSuites() []suite {
 			{"terminated", []workload{plain}, terminateLeader, graceful},
 		}},
 		{"groups", topology{groups: 3, replicas: 3}, allClients, []scenario{
-			{"killed", []workload{spread}, killRestarted, graceful},
+			{"killed", []workload{spread}, killRestarted, expectation{noFailedSend: true, killed: true, onlySendOK: true}},
 			{"terminated", []workload{spread}, terminateLeader, graceful},
 		}},
 		{"apache-namesrv", topology{groups: 1, replicas: 3, namesrv: "5.3.3"}, allClients, []scenario{
 			{"killed", []workload{plain}, killRestarted, expectation{}},
 		}},
 		{"apache-broker", topology{groups: 1, replicas: 3, apacheBroker: "4.9.7"}, allClients, []scenario{
-			{"killed", []workload{spread}, killRestarted, expectation{noFailedSend: true, apacheToo: true}},
+			{"killed", []workload{spread}, killRestarted, expectation{noFailedSend: true, killed: true, apacheToo: true}},
 		}},
 		{"2m-2s-async", topology{groups: 2, replicas: 2, role: "ASYNC_MASTER"}, javaClients, []scenario{
 			{"slave-stopped", []workload{spread}, terminateFollower, graceful},
-			{"master-killed", []workload{spread}, killGone, expectation{noFailedSend: true, onlySendOK: true, async: true}},
+			{"master-killed", []workload{spread}, killGone, expectation{noFailedSend: true, killed: true, onlySendOK: true, async: true}},
 		}},
 		{"2m-2s-async-no-arbiter", topology{groups: 2, replicas: 2, role: "ASYNC_MASTER", noArbiter: true}, javaClients, []scenario{
 			{"slave-stopped", []workload{spread}, terminateFollower, graceful},
-			{"master-killed", []workload{backlog}, killGone, expectation{noFailedSend: true, onlySendOK: true, async: true}},
+			{"master-killed", []workload{backlog}, killGone, expectation{noFailedSend: true, killed: true, onlySendOK: true, async: true}},
 		}},
 		{"2m-2s-sync", topology{groups: 2, replicas: 2, role: "SYNC_MASTER"}, javaClients, []scenario{
 			{"slave-killed", []workload{spread}, killFollower, expectation{noFailedSend: true, notOnlyHere: true}},
-			{"master-killed", []workload{spread}, killGone, expectation{noFailedSend: true}},
+			{"master-killed", []workload{spread}, killGone, expectation{noFailedSend: true, killed: true}},
 			{"rolling", []workload{spread}, rolling, expectation{noFailedSend: true}},
 		}},
 	}

@@ -27,6 +27,7 @@ const (
 	sendRetries    = 2     // likewise
 	maxReconsume   = 16    // likewise
 	orderlyMembers = 2
+	drainLimit     = 3 * time.Minute
 	recoverLimit   = 75 * time.Second // Go asks for routes every 30 s, and its pull that was under way takes 33 s to fail
 )
 
@@ -120,14 +121,17 @@ func (l *load) drain(ctx context.Context, async bool) error {
 	if err := l.agent.order(ctx, "stop", l.producer, ""); err != nil {
 		return err
 	}
-	// Where losses are allowed, the wait ends when nothing comes any more.
-	const silence = 5 * time.Second
+	// A consumer that works slowly gets its time; the wait ends when nothing comes any more.
+	silence := recoverLimit
+	if async {
+		silence = 5 * time.Second
+	}
 	count, since := 0, time.Now()
-	late := await(ctx, "", recoverLimit, func() bool {
+	late := await(ctx, "", drainLimit, func() bool {
 		if n := l.received(); n != count {
 			count, since = n, time.Now()
 		}
-		return len(l.missing(false)) == 0 || async && time.Since(since) > silence
+		return len(l.missing(false)) == 0 || time.Since(since) > silence
 	})
 	if l.refuse && late == nil {
 		await(ctx, "", recoverLimit, func() bool { return len(l.missing(true)) == 0 })
