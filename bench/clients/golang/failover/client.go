@@ -194,7 +194,7 @@ func (a *goAgent) consume(id string, o order) (stop func(), err error) {
 				if work > 0 {
 					<-time.After(work)
 				}
-				a.say("got %s %s %d %d %d %d %d %s", id, m.Queue.BrokerName, m.Queue.QueueId, m.QueueOffset, m.ReconsumeTimes,
+				a.say("got %s %s %d %d %d %v %d %d %s", id, m.Queue.BrokerName, m.Queue.QueueId, m.QueueOffset, m.ReconsumeTimes, m.GetProperty(primitive.PropertyRetryTopic) != "",
 					begin.UnixMicro(), time.Now().UnixMicro(), m.Body)
 			}
 			if o["refuse"] != "true" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,8 +28,9 @@ type place struct {
 // receipt is one call of a listener.
 type receipt struct {
 	consumer   string
-	place      place // in the retry topic, if reconsumed
-	reconsumed int
+	place      place
+	reconsumed int  // also counted by the client itself, when it cannot send a message back
+	copied     bool // place is in the retry topic or the dead-letter queue
 	begin, end int64
 	key, n     int
 }
@@ -62,7 +64,7 @@ func (r *record) parse(words []string) error {
 	case "failed":
 		r.sends = append(r.sends, send{key: f.int(), n: f.int(), begin: f.int64(), end: f.int64(), reason: strings.Join(f.words, " ")})
 	case "got":
-		g := receipt{consumer: words[1], place: f.place(), reconsumed: f.int(), begin: f.int64(), end: f.int64()}
+		g := receipt{consumer: words[1], place: f.place(), reconsumed: f.int(), copied: f.text() == "true", begin: f.int64(), end: f.int64()}
 		key, n, _ := strings.Cut(f.text(), ":")
 		body := fields{words: []string{key, n}}
 		g.key, g.n = body.int(), body.int()
@@ -224,7 +226,7 @@ func (r *record) judgePlaces(f *figures, async bool) (errs []error) {
 	bodies := make(map[[2]int]map[place]bool)
 	for _, g := range r.receipts {
 		body := [2]int{g.key, g.n}
-		if g.reconsumed > 0 {
+		if g.copied {
 			continue
 		}
 		if was, ok := at[g.place]; ok {
@@ -321,35 +323,47 @@ func inOrder(receipts []receipt) error {
 	return nil
 }
 
-// judgeRetries requires that every message was tried once and again as often as allowed, and then lies once in the dead-letter queue.
+// judgeRetries requires that every message was copied to the retry topic as often as allowed, each time with the next number, and then lies once
+// in the dead-letter queue.
 func (r *record) judgeRetries(f *figures, w workload) (errs []error) {
 	f.Dead = len(r.dead)
-	dead := make(map[[2]int]int)
-	places := make(map[place]bool)
-	for _, g := range r.dead {
-		if !places[g.place] {
-			dead[[2]int{g.key, g.n}]++
-		}
-		places[g.place] = true
-	}
-	highest := make(map[[2]int]int)
-	for _, g := range r.receipts {
-		body := [2]int{g.key, g.n}
-		highest[body] = max(highest[body], g.reconsumed)
+	dead, retries := copies(r.dead), copies(r.receipts)
+	var want []int
+	for i := range w.maxReconsume {
+		want = append(want, i+1)
 	}
 	for _, s := range r.sends {
 		body := [2]int{s.key, s.n}
 		if s.status == "" {
 			continue
 		}
-		if dead[body] != 1 {
-			errs = append(errs, fmt.Errorf("%d:%d lies %d times in the dead-letter queue", s.key, s.n, dead[body]))
+		if n := len(dead[body]); n != 1 {
+			errs = append(errs, fmt.Errorf("%d:%d lies %d times in the dead-letter queue", s.key, s.n, n))
 		}
-		if highest[body] != w.maxReconsume {
-			errs = append(errs, fmt.Errorf("%d:%d was tried again %d times, not %d", s.key, s.n, highest[body], w.maxReconsume))
+		got := slices.Sorted(maps.Values(retries[body]))
+		if !slices.Equal(got, want) {
+			errs = append(errs, fmt.Errorf("%d:%d came back with the numbers %v, not %v", s.key, s.n, got, want))
 		}
 	}
 	return errs
+}
+
+// copies lists by message where copies of it lie, and with which number of retries.
+func copies(receipts []receipt) map[[2]int]map[place]int {
+	all := make(map[[2]int]map[place]int)
+	for _, g := range receipts {
+		body := [2]int{g.key, g.n}
+		if !g.copied {
+			continue
+		}
+		if all[body] == nil {
+			all[body] = make(map[place]int)
+		}
+		if n, ok := all[body][g.place]; !ok || g.reconsumed < n {
+			all[body][g.place] = g.reconsumed
+		}
+	}
+	return all
 }
 
 // longestGap is the longest time between two neighbours.

@@ -46,7 +46,7 @@ func TestInOrder(t *testing.T) {
 
 func TestJudge(t *testing.T) {
 	const sent0, sent1 = "sent p 0 0 1000 2000 SEND_OK b 0 0", "sent p 0 1 3000 4000 SEND_OK b 0 1"
-	const got0, got1 = "got c b 0 0 0 5000 5100 0:0", "got c b 0 1 0 6000 6100 0:1"
+	const got0, got1 = "got c b 0 0 0 false 5000 5100 0:0", "got c b 0 1 0 false 6000 6100 0:1"
 	orderly := workload{orderly: true}
 	retried := workload{refuse: true, maxReconsume: 1}
 	for _, c := range []struct {
@@ -60,16 +60,20 @@ func TestJudge(t *testing.T) {
 		{"a loss", workload{}, expectation{}, []string{sent0, sent1, got0}, "LOST: 0:1"},
 		{"an allowed loss", workload{}, expectation{async: true}, []string{sent0, sent1, got0}, ""},
 		{"a place acknowledged twice", workload{}, expectation{}, []string{sent0, "sent p 0 1 3000 4000 SEND_OK b 0 0", got0, got1}, "two messages acknowledged"},
-		{"a message elsewhere", workload{}, expectation{}, []string{sent0, "got c b 0 7 0 5000 5100 0:0"}, "0:0 was acknowledged at"},
-		{"a place that changes", workload{}, expectation{async: true}, []string{got0, "got c b 0 0 0 6000 6100 0:1"}, "at {b 0 0} lay"},
-		{"two in a queue", orderly, expectation{}, []string{sent0, sent1, "got c b 0 0 0 5000 6500 0:0", "got d b 0 1 0 6000 6100 0:1"}, "d entered queue b/0"},
-		{"the other order", orderly, expectation{}, []string{sent0, sent1, "got c b 0 0 0 7000 7100 0:0", got1}, "order of receipt: key 0: 1 came"},
-		{"dead once", retried, expectation{}, []string{sent0, got0, "got c b 0 0 1 9000 9100 0:0", "got g-dead b 0 0 0 9500 9600 0:0"}, ""},
-		{"dead twice", retried, expectation{}, []string{sent0, got0, "got c b 0 0 1 9000 9100 0:0", "got g-dead b 0 0 0 9500 9600 0:0",
-			"got g-dead b 0 1 0 9700 9800 0:0"}, "0:0 lies 2 times"},
-		{"received twice from the dead-letter queue", retried, expectation{}, []string{sent0, got0, "got c b 0 0 1 9000 9100 0:0",
-			"got g-dead b 0 0 0 9500 9600 0:0", "got g-dead b 0 0 0 9700 9800 0:0"}, ""},
-		{"not tried again", retried, expectation{}, []string{sent0, got0, "got g-dead b 0 0 0 9500 9600 0:0"}, "0:0 was tried again 0 times"},
+		{"a message elsewhere", workload{}, expectation{}, []string{sent0, "got c b 0 7 0 false 5000 5100 0:0"}, "0:0 was acknowledged at"},
+		{"a place that changes", workload{}, expectation{async: true}, []string{got0, "got c b 0 0 0 false 6000 6100 0:1"}, "at {b 0 0} lay"},
+		{"two in a queue", orderly, expectation{}, []string{sent0, sent1, "got c b 0 0 0 false 5000 6500 0:0", "got d b 0 1 0 false 6000 6100 0:1"}, "d entered queue b/0"},
+		{"the other order", orderly, expectation{}, []string{sent0, sent1, "got c b 0 0 0 false 7000 7100 0:0", got1}, "order of receipt: key 0: 1 came"},
+		{"dead once", retried, expectation{}, []string{sent0, got0, "got c b 0 0 1 true 9000 9100 0:0", "got g-dead b 0 0 0 true 9500 9600 0:0"}, ""},
+		{"dead twice", retried, expectation{}, []string{sent0, got0, "got c b 0 0 1 true 9000 9100 0:0", "got g-dead b 0 0 0 true 9500 9600 0:0",
+			"got g-dead b 0 1 0 true 9700 9800 0:0"}, "0:0 lies 2 times"},
+		{"received twice from the dead-letter queue", retried, expectation{}, []string{sent0, got0, "got c b 0 0 1 true 9000 9100 0:0",
+			"got g-dead b 0 0 0 true 9500 9600 0:0", "got g-dead b 0 0 0 true 9700 9800 0:0"}, ""},
+		{"sent back twice for one failure", retried, expectation{}, []string{sent0, got0, "got c b 0 0 1 true 9000 9100 0:0", "got c b 0 1 1 true 9200 9300 0:0",
+			"got g-dead b 0 0 0 true 9500 9600 0:0"}, "0:0 came back with the numbers [1 1]"},
+		{"counted by the client itself", retried, expectation{}, []string{sent0, got0, "got c b 0 0 1 false 8000 8100 0:0", "got c b 0 0 1 true 9000 9100 0:0",
+			"got c b 0 0 2 true 9200 9300 0:0", "got g-dead b 0 0 0 true 9500 9600 0:0"}, ""},
+		{"not tried again", retried, expectation{}, []string{sent0, got0, "got g-dead b 0 0 0 true 9500 9600 0:0"}, "0:0 came back with the numbers [], not [1]"},
 		{"nonsense", workload{}, expectation{}, []string{"sent p 0 x"}, "strconv.ParseInt"},
 	} {
 		_, errs := recorded(c.lines...).judge(c.w, c.x)
@@ -89,11 +93,11 @@ func TestFigures(t *testing.T) {
 		"failed p 0 1 3000 3003000 connect to <127.0.0.1:1> failed",
 		"failed p 0 2 3000 4000 connect to <127.0.0.1:23> failed",
 		"sent p 0 3 4000000 4002000 FLUSH_SLAVE_TIMEOUT b 0 2",
-		"got c b 0 0 0 5000 5100 0:0",
-		"got c b 0 0 0 5000 5100 0:0",
-		"got c b 0 1 0 6000 6100 0:1",
-		"got c b 0 2 0 6000 6100 0:3",
-		"got c b 0 3 0 6000 6100 0:3",
+		"got c b 0 0 0 false 5000 5100 0:0",
+		"got c b 0 0 0 false 5000 5100 0:0",
+		"got c b 0 1 0 false 6000 6100 0:1",
+		"got c b 0 2 0 false 6000 6100 0:3",
+		"got c b 0 3 0 false 6000 6100 0:3",
 	).judge(workload{}, expectation{})
 	if len(errs) > 0 {
 		t.Fatal(errs)

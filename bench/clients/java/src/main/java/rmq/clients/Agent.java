@@ -22,10 +22,10 @@ import java.util.concurrent.Executors;
  * started ID | stopped ID | error ID TEXT
  * sent ID KEY N BEGIN END STATUS BROKER QUEUE OFFSET
  * failed ID KEY N BEGIN END TEXT
- * got ID BROKER QUEUE OFFSET RECONSUMED BEGIN END BODY
+ * got ID BROKER QUEUE OFFSET RECONSUMED COPY BEGIN END BODY
  * </pre>
  *
- * Times are microseconds of the epoch. A body is "KEY:N".
+ * COPY is true for what came from the retry topic or the dead-letter queue. Times are microseconds of the epoch. A body is "KEY:N".
  */
 public final class Agent {
     private static final long EPOCH_US = System.currentTimeMillis() * 1_000 - System.nanoTime() / 1_000;

@@ -9,6 +9,7 @@ import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
+import org.apache.rocketmq.common.message.MessageConst;
 import org.apache.rocketmq.common.message.MessageExt;
 
 /** The "consume" command of {@link Agent}: a push consumer that reports each message once its listener is done with it. */
@@ -50,7 +51,7 @@ final class AgentConsumer {
             long begin = Agent.nowUs();
             LockSupport.parkNanos(workNs);
             Agent.say("got " + id + " " + m.getBrokerName() + " " + m.getQueueId() + " " + m.getQueueOffset() + " " + m.getReconsumeTimes() + " "
-                + begin + " " + Agent.nowUs() + " " + Inbox.text(m));
+                + (m.getProperty(MessageConst.PROPERTY_RETRY_TOPIC) != null) + " " + begin + " " + Agent.nowUs() + " " + Inbox.text(m));
         }
     }
 }
