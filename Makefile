@@ -40,7 +40,7 @@ format-check:
 fuzz:
 	.ci/fuzz $(FUZZTIME)
 
-## cluster: clusters of bin/rmq as real processes under faults (about 2 minutes); see bench/cluster/README.md
+## cluster: clusters of bin/rmq as real processes under faults (about 4 minutes); see bench/cluster/README.md
 cluster: build
 	$(GO) test -count=1 -timeout 8m ./bench/cluster -rmq $(CURDIR)/bin/rmq
 

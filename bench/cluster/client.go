@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"rmq/compat/admin"
@@ -60,6 +61,20 @@ func (c *Client) Runtime(ctx context.Context, address string) (map[string]string
 	var kv protocol.KVTable
 	err = fastjson.Unmarshal(resp.Body, &kv)
 	return kv.Table, err
+}
+
+// Servers are the members of a group's Raft configuration as a replica knows it: "voter" or "learner", by ServerID.
+func (c *Client) Servers(ctx context.Context, address string) (map[string]string, error) {
+	info, err := c.Runtime(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	servers := map[string]string{}
+	for entry := range strings.FieldsSeq(info["raftServers"]) {
+		id, role, _ := strings.Cut(entry, "=")
+		servers[id] = role
+	}
+	return servers, nil
 }
 
 // Progress is a replica's position in the group's log.

@@ -31,6 +31,7 @@ type Cluster struct {
 	o     Options
 	names []*Node
 	nodes []*Node // every server, name servers too
+	free  ports
 }
 
 // New returns a cluster without servers.
@@ -51,7 +52,7 @@ func (c *Cluster) AddNameServer(more ...string) (*Node, error) {
 		return nil, err
 	}
 	c.names = append(c.names, n)
-	return n, n.writeFile(append([]string{"listenPort=" + fmt.Sprint(n.Port), "bindAddress=" + n.bind}, more...))
+	return n, n.writeFile(append([]string{"listenPort=" + fmt.Sprint(n.Port), "bindAddress=" + n.bind, "arbiterAddress=" + n.Host}, more...))
 }
 
 // AddBroker adds one replica of one broker group. sample is a classic property file; "" stands for an empty one. Its keys
@@ -109,7 +110,7 @@ func (c *Cluster) add(name, role string) (*Node, error) {
 	if err := os.MkdirAll(n.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	if err := c.o.Network.join(n); err != nil {
+	if err := c.o.Network.join(n, &c.free); err != nil {
 		return nil, err
 	}
 	c.nodes = append(c.nodes, n)

@@ -3,7 +3,7 @@ package cluster
 // Network gives servers their addresses and cuts them off from each other.
 type Network interface {
 	// join sets Host, Port, bind and namespace of a server.
-	join(n *Node) error
+	join(n *Node, free *ports) error
 	// nameServerOf is the address at which n reaches the name server s.
 	nameServerOf(n, s *Node) (string, error)
 	// command goes before the command line of a server.

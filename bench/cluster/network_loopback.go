@@ -9,9 +9,9 @@ var errUncut = errors.New("cluster: this network cannot cut a server off so")
 
 const localhost = "127.0.0.1"
 
-func (loopback) join(n *Node) (err error) {
+func (loopback) join(n *Node, free *ports) (err error) {
 	n.Host, n.bind = localhost, localhost
-	n.Port, err = freePort()
+	n.Port, err = free.take()
 	return err
 }
 

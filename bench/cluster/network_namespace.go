@@ -35,7 +35,7 @@ func Namespaces() (Network, error) {
 
 func (s *namespaces) bridge() string { return s.id + "br" }
 
-func (s *namespaces) join(n *Node) error {
+func (s *namespaces) join(n *Node, _ *ports) error {
 	n.namespace = fmt.Sprintf("%s-%d", s.id, n.number)
 	n.Host = fmt.Sprintf("%s.%d", s.subnet, 10+n.number)
 	n.bind = "0.0.0.0"

@@ -28,8 +28,8 @@ func Proxies() Network {
 
 func (s *proxies) host(number int) string { return fmt.Sprintf("%s.%d", s.subnet, 10+number) }
 
-func (s *proxies) join(n *Node) (err error) {
-	if n.Port, err = freePort(); err != nil {
+func (s *proxies) join(n *Node, free *ports) (err error) {
+	if n.Port, err = free.take(); err != nil {
 		return err
 	}
 	n.bind, n.Host = localhost, s.host(n.number)

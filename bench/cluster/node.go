@@ -232,6 +232,16 @@ func (n *Node) Term(ctx context.Context) (int, error) {
 	return n.WaitEnd(ctx)
 }
 
+// Hosts reports whether a name server keeps a certain arbiter.
+func (n *Node) Hosts(arbiter string) bool {
+	_, incarnation, _ := strings.Cut(arbiter, "-")
+	files, err := filepath.Glob(filepath.Join(n.Dir, "namesrv", "arbiters", "*", "log", "node.json"))
+	return err == nil && incarnation != "" && slices.ContainsFunc(files, func(file string) bool {
+		text, err := os.ReadFile(file)
+		return err == nil && strings.Contains(string(text), incarnation)
+	})
+}
+
 // Wipe removes everything that a server that has ended kept, as a new disk would.
 func (n *Node) Wipe() error {
 	if n.Alive() {
@@ -250,12 +260,15 @@ func (n *Node) printed(lines int) string {
 	return strings.Join(r.lines[max(0, len(r.lines)-lines):], "\n")
 }
 
-// Tail is the end of its log file, or of what it printed if it has none.
+// Tail is the end of its log file, and of what its present process printed.
 func (n *Node) Tail(lines int) string {
 	text, err := os.ReadFile(filepath.Join(n.Dir, "logs", "rocketmqlogs", n.role+".log"))
 	if err != nil {
 		return n.printed(lines) + "\n"
 	}
 	all := strings.SplitAfter(string(text), "\n")
-	return strings.Join(all[max(0, len(all)-lines-1):], "")
+	return strings.Join(all[max(0, len(all)-lines-1):], "") + "---- printed\n" + n.printed(printedLines) + "\n"
 }
+
+// printedLines is how much of what a process printed is told beside its log file.
+const printedLines = 5

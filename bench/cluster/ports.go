@@ -4,16 +4,26 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 )
 
-// freePort returns a port p such that p-2 (which a broker serves too) to p+1 (for the other replicas) were free on every
-// address a moment ago. It stays below the ports that the kernel hands out meanwhile.
-func freePort() (int, error) {
+// ports gives out ports, none twice.
+type ports struct{ given []int }
+
+// portsEach is how many a server may use: p-2, which a broker serves too, to p+1, for the other replicas, and some more for
+// arbiters.
+const portsEach = 8
+
+// take returns a port p such that p-2 to p+1 were free on every address a moment ago. It stays below the ports that the
+// kernel hands out meanwhile.
+func (g *ports) take() (int, error) {
 	const lowest, highest, tries = 10_000, 32_000, 100
 	for range tries {
 		port := lowest + rand.IntN(highest-lowest)
-		if portsFree(port-2, port+1) {
+		near := func(other int) bool { return other > port-portsEach && other < port+portsEach }
+		if !slices.ContainsFunc(g.given, near) && portsFree(port-2, port+1) {
+			g.given = append(g.given, port)
 			return port, nil
 		}
 	}
