@@ -49,7 +49,7 @@ func Admit(ctx context.Context, o Options) (Admission, error) {
 	if err != nil {
 		return Admission{}, fmt.Errorf("group %s: %w", o.Name, err)
 	}
-	a := &admission{o: &o, self: Self(o), sure: found.Filling || o.Refilling}
+	a := &admission{o: &o, self: Self(o), sure: found.Filling || o.Refilling, intact: known && !found.Filling}
 	o.Calls.connect(greet(&o))
 	if known && !found.Filling && !o.Refilling {
 		return Admission{Number: o.Replica}, nil
@@ -63,14 +63,15 @@ func Admit(ctx context.Context, o Options) (Admission, error) {
 
 // admission is one replica's way into its group.
 type admission struct {
-	o     *Options
-	self  Hello
-	sure  bool      // the group exists: this directory has been a part of it
-	since time.Time // when that was first known
-	known error     // from what
-	last  error     // why it is not in yet
-	said  time.Time
-	anew  bool // the last fill failed in a way that going on with it will not help
+	o      *Options
+	self   Hello
+	sure   bool      // the group exists: this directory has been a part of it
+	intact bool      // what the directory holds is good, if old
+	since  time.Time // when it was first known that the group exists
+	known  error     // from what
+	last   error     // why it is not in yet
+	said   time.Time
+	anew   bool // the last fill failed in a way that going on with it will not help
 }
 
 func (a *admission) run(ctx context.Context) (Admission, error) {
@@ -82,7 +83,7 @@ func (a *admission) run(ctx context.Context) (Admission, error) {
 		a.exists(err)
 	}
 	if a.sure {
-		a.exists(errors.New("the directory was being filled"))
+		a.exists(errors.New("the directory is to be filled"))
 	}
 	for {
 		done, result, err := a.try(ctx)
@@ -125,10 +126,16 @@ func (a *admission) try(ctx context.Context) (done bool, _ Admission, err error)
 			a.exists(fmt.Errorf("%s is in a group of %v whose leader does not answer", addr, h.Members))
 		}
 	}
-	if !a.since.IsZero() && a.o.Founding != Join {
-		if time.Since(a.since) > a.o.Pace.Known {
-			return false, Admission{}, a.amnesia(errors.Join(a.known, err))
-		}
+	late := !a.since.IsZero() && time.Since(a.since) > a.o.Pace.Known
+	switch {
+	case a.sure && late && a.intact:
+		// Without a leader nobody can fill it; its vote may be what is missing.
+		return true, Admission{Number: a.o.Replica}, nil
+	case a.sure || a.o.Founding == Join:
+		return false, Admission{}, nil
+	case late:
+		return false, Admission{}, a.amnesia(errors.Join(a.known, err))
+	case !a.since.IsZero():
 		return false, Admission{}, nil
 	}
 	if a.o.Founding == First || a.o.Founding == Either {

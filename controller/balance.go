@@ -77,7 +77,7 @@ func (t *team) better(now time.Time) func(ctx context.Context) error {
 	best, why := t.preferred(), "it has priority"
 	free := func() {}
 	if best == nil {
-		if best = t.idlest(now); best == nil || !t.o.Node.take(now, balancePolls*t.o.Pace.Poll) {
+		if best = t.idlest(); best == nil || !t.o.Node.take(now, balancePolls*t.o.Pace.Poll) {
 			return nil
 		}
 		why, free = "its node leads fewer groups", t.o.Node.give
@@ -130,7 +130,7 @@ func (t *team) preferred() *member {
 
 // idlest returns an heir on the node that leads fewest groups, if that is at least two fewer than this node: so a move never makes
 // another necessary. t.mu is held.
-func (t *team) idlest(time.Time) *member {
+func (t *team) idlest() *member {
 	if t.o.Node == nil || t.o.Balance != nil && !t.o.Balance() {
 		return nil
 	}

@@ -27,6 +27,7 @@ type Log interface {
 	Leadership() <-chan bool
 	Barrier(ctx context.Context) error
 	Configuration() (raft.Configuration, error)
+	ConfigurationIndex() uint64
 	Status() raftlog.Status
 
 	AddNonvoter(ctx context.Context, id, addr string) error
@@ -91,7 +92,9 @@ type Options struct {
 	Prefer, Balance func() bool
 	// Refill is told once that the leader no longer has what this replica needs. The replica is to be closed and started again, with
 	// Refilling set. It must not block.
-	Refill  func()
+	Refill func()
+	// Removed is told once that this replica was a member and is none any more. It must not block.
+	Removed func()
 	Pace    Pace
 	Timings raftlog.Timings // Raft's
 
@@ -120,6 +123,9 @@ func (o *Options) complete() {
 	}
 	if o.Refill == nil {
 		o.Refill = func() {}
+	}
+	if o.Removed == nil {
+		o.Removed = func() {}
 	}
 	if o.Replicas == nil {
 		o.Replicas = NewReplicas(func() uint64 { return o.Log.Status().LastIndex })

@@ -58,6 +58,7 @@ func (l *fakeLog) Status() raftlog.Status {
 func (l *fakeLog) Configuration() (raft.Configuration, error) {
 	return raft.Configuration{Servers: l.bootstrapped}, nil
 }
+func (l *fakeLog) ConfigurationIndex() uint64        { return 1 }
 func (l *fakeLog) Barrier(ctx context.Context) error { return l.barrier(ctx) }
 
 // journal notes what happens, in order.

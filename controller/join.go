@@ -69,6 +69,10 @@ func (t *team) allocate(r *JoinRequest) error {
 	defer t.mu.Unlock()
 	taken := make(map[int]bool)
 	for _, m := range t.members {
+		if m.number >= 0 && m.Address == r.Address { // its directory was emptied
+			r.Number = m.number
+			return nil
+		}
 		if m.number >= 0 && strings.TrimPrefix(m.ID, fmt.Sprintf("%d-", m.number)) == r.Incarnation {
 			r.Number = m.number
 			return nil
@@ -125,15 +129,26 @@ func (t *team) settle(r SettleRequest) SettleAnswer {
 }
 
 // petition runs on a replica until ctx ends: while it is no member of its own group's configuration, or is there under another
-// address, it asks the leader to change that.
+// address, it asks the leader to change that. One that was a member and is none any more has been removed: it asks only when it is
+// started anew.
 func (g *Group) petition(ctx context.Context) {
 	tick := time.NewTicker(g.o.Pace.Ask)
 	defer tick.Stop()
 	var said time.Time
 	var text string
+	was, removed := false, false
 	for {
-		if !g.placed() {
-			answer, err := g.ask4place(ctx)
+		placed, settled := g.placed()
+		was = was || placed && settled
+		switch {
+		case placed:
+		case was && !removed:
+			removed = true
+			g.o.Logger.Warn("this replica has been removed from its group", "group", g.o.Name, "replica", g.self.ServerID())
+			g.o.Removed()
+		case was:
+		default:
+			answer, err := g.askPlace(ctx)
 			switch {
 			case ctx.Err() != nil:
 				return
@@ -160,24 +175,28 @@ func (g *Group) petition(ctx context.Context) {
 // sayEvery paces what is logged of a state that lasts.
 const sayEvery = 10 * time.Second
 
-// placed reports whether the configuration has this replica where it is.
-func (g *Group) placed() bool {
+// placed reports whether the configuration has this replica where it is, and whether that is committed.
+func (g *Group) placed() (placed, settled bool) {
+	if g.Leading() {
+		return true, true
+	}
 	conf, err := g.o.Log.Configuration()
-	if err != nil || g.Leading() {
-		return true
+	if err != nil {
+		return true, false // Raft ends
 	}
 	if len(conf.Servers) == 0 {
-		return true // nothing has come from the leader that knows it
+		return true, false // nothing has come from the leader that knows it
 	}
+	settled = g.o.Log.ConfigurationIndex() <= g.o.Log.Status().CommitIndex
 	for _, s := range conf.Servers {
 		if s.ID == g.self.ServerID() {
-			return string(s.Address) == g.o.Address
+			return string(s.Address) == g.o.Address, settled
 		}
 	}
-	return false
+	return false, settled
 }
 
-func (g *Group) ask4place(ctx context.Context) (JoinAnswer, error) {
+func (g *Group) askPlace(ctx context.Context) (JoinAnswer, error) {
 	r := JoinRequest{Hello: g.hello(), Async: g.o.Async, State: true, Running: true, LastIndex: g.o.Log.Status().LastIndex}
 	addr, _, err := findLeader(ctx, &g.o, r.Hello, g.addresses())
 	if err != nil {

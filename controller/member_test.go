@@ -130,20 +130,46 @@ func TestElectMaster(t *testing.T) {
 
 // A replica is removed as asked; a leader hands the lead on first. What remains goes on.
 func TestRemoveReplica(t *testing.T) {
-	s := three(t, nil)
+	removed := make(chan int, 3)
+	s := three(t, func(o *Options) { o.Removed = func() { removed <- o.Replica } })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if err := s.all[1].group.RemoveReplica(ctx, 0); err != nil {
 		t.Fatal(err)
 	}
-	s.all[0].stop()
+	select {
+	case n := <-removed:
+		if n != 0 {
+			t.Errorf("replica %d says that it was removed", n)
+		}
+	case <-ctx.Done():
+		t.Error("the replica has not noticed that it was removed")
+	}
+	<-time.After(500 * time.Millisecond) // it must not come back by itself
 	// Without an arbiter one of two votes.
 	s.await("two are left", func() bool { m := s.members(); return m == "1 voter, 2 learner" || m == "1 learner, 2 voter" })
 	s.put(10, 100)
 	if err := s.leader().group.RemoveReplica(ctx, 5); err == nil {
 		t.Error("a replica was removed that there is not")
 	}
+	s.all[0].stop()
 	s.same()
+	// Started anew it asks to join.
+	s.all[0].start()
+	s.awaitMembers("0 voter, 1 voter, 2 voter")
+}
+
+// A replica that is to be filled and finds no leader starts with what it has: its vote may be the one that is missing.
+func TestRefillingWithoutLeader(t *testing.T) {
+	s := three(t, nil)
+	s.same()
+	s.stopAll()
+	s.all[0].start()
+	s.all[1].startWith(func(o *Options) { o.Refilling = true })
+	if s.all[1].filled {
+		t.Error("somebody has filled it")
+	}
+	s.put(1, 1)
 }
 
 // A group with a leader is never founded again, and a replica that lost its directory does not go on without one.
@@ -206,6 +232,16 @@ func TestNumbersAreAllocated(t *testing.T) {
 	s.awaitMembers("0 voter, 1 voter, 2 voter")
 	s.put(1, 1)
 	s.same()
+	// One that was emptied gets its own again.
+	r := s.all[11]
+	r.stop()
+	r.wipe()
+	r.number = -1
+	r.start()
+	if r.number != 1 {
+		t.Errorf("number %d after it was emptied", r.number)
+	}
+	s.awaitMembers("0 voter, 1 voter, 2 voter")
 }
 
 // A joiner that is cut off while it is filled goes on where it was, with the same leader and with the next.

@@ -14,9 +14,8 @@ import (
 // planScript is a file of testdata/plan: lines that change what the leader sees, and after "plan" the actions that follow from it,
 // each carried out before the next is asked for. README there has the words.
 type planScript struct {
-	t     *testing.T
-	v     View
-	lines []string // of expected actions not seen yet
+	t *testing.T
+	v View
 }
 
 func TestPlanScripts(t *testing.T) {
