@@ -6,16 +6,55 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
 
 // raftLogger gives Raft's lines to slog. Raft speaks of normal turns as Warn and Info; they go one level down, for the log of a
-// healthy broker should be quiet.
+// healthy broker should be quiet. What Raft says of a peer that does not answer, several times a second, is said once in
+// repeatAfter.
 type raftLogger struct {
 	out  *slog.Logger
 	name string
 	args []any
+	said *saidLines // of all loggers made from one
+}
+
+const (
+	repeatAfter  = 10 * time.Second
+	saidLinesMax = 256 // kinds of lines that are remembered
+)
+
+// saidLines remembers when lines about peers were written.
+type saidLines struct {
+	mu   sync.Mutex
+	when map[string]time.Time
+}
+
+// again reports whether a line about the same peer was written lately, and notes this one if not.
+func (s *saidLines) again(msg string, args []any, now time.Time) bool {
+	peer := ""
+	for i := 0; i+1 < len(args); i += 2 {
+		if key, ok := args[i].(string); ok && (key == "peer" || key == "server-id") {
+			peer = fmt.Sprint(args[i+1])
+		}
+	}
+	if peer == "" {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := msg + "\x00" + peer
+	if last, ok := s.when[key]; ok && now.Sub(last) < repeatAfter {
+		return true
+	}
+	if s.when == nil || len(s.when) >= saidLinesMax {
+		s.when = make(map[string]time.Time)
+	}
+	s.when[key] = now
+	return false
 }
 
 var _ hclog.Logger = (*raftLogger)(nil)
@@ -33,7 +72,7 @@ func slogLevel(l hclog.Level) slog.Level {
 
 func (r *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	l := slogLevel(level)
-	if !r.out.Enabled(context.Background(), l) {
+	if !r.out.Enabled(context.Background(), l) || r.said != nil && r.said.again(msg, args, time.Now()) {
 		return
 	}
 	for i, a := range args {
@@ -66,7 +105,7 @@ func (r *raftLogger) ImpliedArgs() []any { return r.args }
 func (r *raftLogger) Name() string       { return r.name }
 
 func (r *raftLogger) With(args ...any) hclog.Logger {
-	return &raftLogger{out: r.out.With(args...), name: r.name, args: append(r.args[:len(r.args):len(r.args)], args...)}
+	return &raftLogger{out: r.out.With(args...), name: r.name, said: r.said, args: append(r.args[:len(r.args):len(r.args)], args...)}
 }
 
 func (r *raftLogger) Named(name string) hclog.Logger {
@@ -77,7 +116,7 @@ func (r *raftLogger) Named(name string) hclog.Logger {
 }
 
 func (r *raftLogger) ResetNamed(name string) hclog.Logger {
-	return &raftLogger{out: r.out, name: name, args: r.args}
+	return &raftLogger{out: r.out, name: name, args: r.args, said: r.said}
 }
 
 // SetLevel does nothing: the level is slog's.

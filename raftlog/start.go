@@ -186,7 +186,7 @@ func (l *Log) raftConfig(m Member, changes chan<- bool) *raft.Config {
 	c.MaxAppendEntries = 64
 	c.BatchApplyCh = true
 	c.NotifyCh = changes
-	c.Logger = &raftLogger{out: l.log}
+	c.Logger = &raftLogger{out: l.log, said: &saidLines{}}
 	c.NoSnapshotRestoreOnStart = true
 	c.NoLegacyTelemetry = true
 	// Snapshots are taken by applied bytes, see runSnapshots, and never shorten the log.

@@ -101,7 +101,8 @@ type BrokerConfig struct {
 	MaxHaTransferByteInSecond int64         // at which another replica is filled
 	AsyncLagMessages          int           // the window of ASYNC_MASTER
 	AsyncLagBytes             int64
-	AsyncLagMillis            time.Duration
+	//lint:ignore ST1011 named after its key
+	AsyncLagMillis time.Duration
 
 	AsyncLearner           bool // joins as a learner for good
 	BrokerElectionPriority int  // lower leads rather
