@@ -274,7 +274,11 @@ func (g *group) reportMembers(ctx context.Context) {
 	defer tick.Stop()
 	var told time.Time
 	var last string
+	var pair pairWatch
 	for {
+		if g.leading() && pair.unsafe(g.control.Load().Replication(), time.Now()) {
+			g.logger.Warn("the group has 2 replicas and no arbiter: no automatic fail-over. Name servers of rmq give one (arbiter=on)")
+		}
 		if report, text := g.membersReport(); g.leading() && (text != last || time.Since(told) > reportPeriod) {
 			if taken, err := g.asker().ReportMembers(ctx, report); err != nil {
 				g.logger.Debug("a name server was not told who is in the group", "taken", taken, "error", err)
@@ -307,4 +311,37 @@ func (g *group) membersReport() (protocol.GroupMembersBody, string) {
 		})
 	}
 	return report, fmt.Sprint(report)
+}
+
+// pairWatch finds out that a group of two replicas stays without a third vote.
+type pairWatch struct {
+	since time.Time // zero: it does not
+	said  bool
+}
+
+// pairPatience is how long a new pair may take to have its arbiter.
+const pairPatience = 15 * time.Second
+
+// unsafe reports, once each time it comes to that, that two data replicas have one vote between them.
+func (w *pairWatch) unsafe(members []controller.ReplicaState, now time.Time) bool {
+	data, votes := 0, 0
+	for _, r := range members {
+		switch {
+		case r.Filling:
+		case r.Role == controller.RoleLeader || r.Role == controller.RoleVoter:
+			data, votes = data+1, votes+1
+		case r.Role == controller.RoleLearner:
+			data++
+		}
+	}
+	switch {
+	case data != 2 || votes != 1:
+		*w = pairWatch{}
+	case w.since.IsZero():
+		w.since = now
+	case now.Sub(w.since) > pairPatience && !w.said:
+		w.said = true
+		return true
+	}
+	return false
 }
