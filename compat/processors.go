@@ -51,6 +51,10 @@ type Options struct {
 	Epochs func() []Epoch
 	// ElectMaster hands the lead over to a replica, by its number; it is called on the leader only. nil: not supported.
 	ElectMaster func(ctx context.Context, number int) error
+	// RemoveReplica takes a replica out of the group, by its number: living says that it may be in contact. It is called on the
+	// leader only, which may be the one that is removed. An error that is a *broker.Refusal goes to the client as it is. nil: not
+	// supported.
+	RemoveReplica func(ctx context.Context, number int, living bool) error
 	// UpdateConfig changes keys of the configuration, all or none, and tells which of them take effect at the next start
 	// only. An error that is a *broker.Refusal goes to the client as it is. nil: not supported.
 	UpdateConfig func(ctx context.Context, changes map[string]string) (restart []string, err error)

@@ -44,6 +44,9 @@ type ReplicaState struct {
 	Connected  bool
 	Muted      bool
 	Filling    bool
+	Filled     int64  // of FillBytes, while it is being filled
+	FillBytes  int64  //
+	Node       string // the process it belongs to, if that is known
 }
 
 func (s *ReplicaState) addr() string {
@@ -82,6 +85,7 @@ func (p *Processors) registerReplication(mux *remoting.Mux, class *remoting.Clas
 	queries.handle(protocol.ControllerGetMetadataInfo, class, handle(p, p.controllerMetadata))
 	queries.handle(protocol.ControllerGetSyncStateData, class, handle(p, p.syncState))
 	everywhere.handle(protocol.GetBrokerEpochCache, class, handle(p, p.epochs))
+	p.registerMembership(mux, class)
 }
 
 // noReplication refuses what only a group with known replicas can tell.

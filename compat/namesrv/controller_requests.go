@@ -37,9 +37,23 @@ func (s *NameServer) electMaster(r *remoting.Request) *protocol.Command {
 	if err := h.Decode(r.Cmd.Ext); err != nil {
 		return failure(r, err)
 	}
+	return s.passOn(r, h.BrokerName)
+}
+
+// cleanBroker likewise: a replica is removed by its group.
+func (s *NameServer) cleanBroker(r *remoting.Request) *protocol.Command {
+	var h protocol.CleanBrokerDataRequestHeader
+	if err := h.Decode(r.Cmd.Ext); err != nil {
+		return failure(r, err)
+	}
+	return s.passOn(r, h.BrokerName)
+}
+
+// passOn answers with what the leader of a group does.
+func (s *NameServer) passOn(r *remoting.Request, group string) *protocol.Command {
 	ctx, cancel := context.WithTimeout(context.Background(), passTimeout)
 	defer cancel()
-	answer, err := s.pass(ctx, h.BrokerName, r.Cmd, r.Cmd.Body)
+	answer, err := s.pass(ctx, group, r.Cmd, r.Cmd.Body)
 	if err != nil {
 		return failure(r, err)
 	}

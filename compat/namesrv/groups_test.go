@@ -403,7 +403,7 @@ func passBroker(t *testing.T, answer func(r *remoting.Request) *protocol.Command
 	t.Helper()
 	mux := remoting.NewMux()
 	class := &remoting.Class{Name: "all", Limit: 10, Mode: remoting.Spawn}
-	for _, code := range []protocol.RequestCode{protocol.ControllerElectMaster, protocol.ControllerGetSyncStateData} {
+	for _, code := range []protocol.RequestCode{protocol.ControllerElectMaster, protocol.ControllerGetSyncStateData, protocol.CleanBrokerData} {
 		mux.Handle(code, class, func(r *remoting.Request) { r.Reply(answer(r)) })
 	}
 	server, err := remoting.Listen(remoting.ServerOptions{Addrs: []string{"127.0.0.1:0"}, Mux: mux})
@@ -426,6 +426,10 @@ func TestControllerRequestsGoToTheLeader(t *testing.T) {
 			answer.Ext.Set("masterBrokerId", id)
 			answer.Body = []byte("members")
 			return answer
+		}
+		if r.Cmd.Code == protocol.CleanBrokerData {
+			ids, _ := r.Cmd.Ext.Get("brokerControllerIdsToClean")
+			return protocol.NewResponse(r.Cmd, protocol.InvalidParameter, "no replica "+ids)
 		}
 		var names []string
 		if err := json.Unmarshal(r.Cmd.Body, &names); err != nil || len(names) != 1 {
@@ -450,6 +454,10 @@ func TestControllerRequestsGoToTheLeader(t *testing.T) {
 	}
 	n.wantBody(n.ask(protocol.ControllerGetSyncStateData, "", `["b-a","b-b","b-c","none"]`),
 		`{"replicasInfoTable":{"b-a":{"masterBrokerId":1},"b-b":{"masterBrokerId":1}}}`)
+	cleaned := n.want(protocol.InvalidParameter, n.ask(protocol.CleanBrokerData, "clusterName=C brokerName=b-a brokerControllerIdsToClean=2", ""))
+	if cleaned.Remark != "no replica 2" {
+		t.Errorf("the leader's refusal arrives as %q", cleaned.Remark)
+	}
 	for _, name := range []string{"b-c", "none"} {
 		for _, answer := range []*protocol.Command{
 			n.ask(protocol.ControllerElectMaster, "brokerName="+name, ""), n.ask(protocol.ControllerGetSyncStateData, "", `["`+name+`"]`),

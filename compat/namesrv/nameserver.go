@@ -224,6 +224,7 @@ func (s *NameServer) Register(mux *remoting.Mux) {
 
 	handle(protocol.ControllerGetMetadataInfo, table, s.controllerMetadata)
 	handle(protocol.ControllerElectMaster, disk, s.electMaster)
+	handle(protocol.CleanBrokerData, disk, s.cleanBroker)
 	handle(protocol.ControllerGetSyncStateData, disk, s.syncState)
 }
 

@@ -174,6 +174,7 @@ const (
 	GroupMembers                         RequestCode = 22002
 	OfferArbiter                         RequestCode = 22003
 	ForgetGroup                          RequestCode = 22004
+	GroupStatus                          RequestCode = 22005
 )
 
 // ResponseCode is how a request ended.
@@ -571,6 +572,8 @@ func RequestName(code int32) string {
 		return "OFFER_ARBITER"
 	case 22004:
 		return "FORGET_GROUP"
+	case 22005:
+		return "GROUP_STATUS"
 	}
 	return ""
 }

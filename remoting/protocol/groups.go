@@ -66,3 +66,30 @@ type ForgetGroupBody struct {
 	Cluster string `json:"cluster"`
 	Group   string `json:"group"`
 }
+
+// GroupStatusBody is the answer to GROUP_STATUS: a group as the replica that was asked knows it. Only the leader knows how the
+// others stand.
+type GroupStatusBody struct {
+	Cluster    string          `json:"cluster"`
+	BrokerName string          `json:"brokerName"`
+	Leads      bool            `json:"leads"` // the one that was asked
+	Term       int64           `json:"term"`
+	Replicas   []ReplicaStatus `json:"replicas"`
+}
+
+// ReplicaStatus is one server of a group.
+type ReplicaStatus struct {
+	Number     int    `json:"number"` // -1 for an arbiter
+	ServerID   string `json:"serverId"`
+	Role       string `json:"role"`              // leader, voter, learner or arbiter
+	Address    string `json:"address,omitempty"` // where it answers clients
+	RaftAddr   string `json:"raftAddress"`
+	Node       string `json:"node,omitempty"` // the process, if its leader knows
+	Connected  bool   `json:"connected"`
+	InSync     bool   `json:"inSync"`
+	LagBytes   int64  `json:"lagBytes"` // -1 if that is not known
+	Muted      bool   `json:"muted"`
+	Filling    bool   `json:"filling"`
+	FilledSize int64  `json:"filledBytes,omitempty"` // of FillSize, while it is being filled
+	FillSize   int64  `json:"fillBytes,omitempty"`
+}

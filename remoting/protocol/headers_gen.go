@@ -5078,6 +5078,73 @@ func (h *ElectMasterResponseHeader) AppendFields(out Fields) Fields {
 	return out
 }
 
+// CleanBrokerDataRequestHeader is the header of CLEAN_BROKER_DATA (1011).
+type CleanBrokerDataRequestHeader struct {
+	ClusterName string
+	BrokerName  string
+	IDs         string
+	Living      bool
+	InvokeTime  int64
+}
+
+// Decode sets h from f; fields that are not its own are ignored. A *FieldError says what is wrong.
+func (h *CleanBrokerDataRequestHeader) Decode(f Fields) error {
+	*h = CleanBrokerDataRequestHeader{}
+	r := fieldReader{header: "CleanBrokerDataRequestHeader"}
+	var seen uint32
+	for i := range f {
+		f := &f[i]
+		switch f.Key {
+		case "clusterName":
+			h.ClusterName = f.Value
+		case "brokerName":
+			h.BrokerName = f.Value
+			seen |= 1 << 0
+		case "brokerControllerIdsToClean":
+			h.IDs = f.Value
+		case "isCleanLivingBroker":
+			if v, ok := r.boolField(f); ok {
+				h.Living = v
+			}
+		case "invokeTime":
+			if v, ok := r.int64Field(f); ok {
+				h.InvokeTime = v
+			}
+		}
+	}
+	if seen != 1<<1-1 {
+		r.missing(seen,
+			"brokerName", "string",
+		)
+	}
+	return r.err
+}
+
+// AppendFields appends h's ext fields to out.
+func (h *CleanBrokerDataRequestHeader) AppendFields(out Fields) Fields {
+	var buf [20]byte
+	b := buf[:0]
+	if h.InvokeTime != 0 {
+		b = strconv.AppendInt(b, int64(h.InvokeTime), 10)
+	}
+	digits := string(b)
+	out = slices.Grow(out, 5)
+	if h.ClusterName != "" {
+		out = append(out, Field{"clusterName", h.ClusterName})
+	}
+	out = append(out, Field{"brokerName", h.BrokerName})
+	if h.IDs != "" {
+		out = append(out, Field{"brokerControllerIdsToClean", h.IDs})
+	}
+	if h.Living {
+		out = append(out, Field{"isCleanLivingBroker", strconv.FormatBool(h.Living)})
+	}
+	if h.InvokeTime != 0 {
+		out = append(out, Field{"invokeTime", digits})
+	}
+	return out
+}
+
 // GetMetaDataResponseHeader is the header of the answer to CONTROLLER_GET_METADATA_INFO (1005).
 type GetMetaDataResponseHeader struct {
 	Group                   string

@@ -97,6 +97,7 @@ func allHeaders() map[string]decodableHeader {
 		"ResetMasterFlushOffsetHeader":              &ResetMasterFlushOffsetHeader{},
 		"ElectMasterRequestHeader":                  &ElectMasterRequestHeader{},
 		"ElectMasterResponseHeader":                 &ElectMasterResponseHeader{},
+		"CleanBrokerDataRequestHeader":              &CleanBrokerDataRequestHeader{},
 		"GetMetaDataResponseHeader":                 &GetMetaDataResponseHeader{},
 		"NotifyBrokerRoleChangedRequestHeader":      &NotifyBrokerRoleChangedRequestHeader{},
 		"CreateUserRequestHeader":                   &CreateUserRequestHeader{},
@@ -205,6 +206,7 @@ func requestHeaders() map[int32]string {
 		ResetMasterFlushOffset:          "ResetMasterFlushOffsetHeader",
 		ControllerElectMaster:           "ElectMasterRequestHeader",
 		NotifyBrokerRoleChanged:         "NotifyBrokerRoleChangedRequestHeader",
+		CleanBrokerData:                 "CleanBrokerDataRequestHeader",
 		AuthCreateUser:                  "CreateUserRequestHeader",
 		AuthUpdateUser:                  "UpdateUserRequestHeader",
 		AuthDeleteUser:                  "DeleteUserRequestHeader",
@@ -430,5 +432,6 @@ func allRequestCodes() []int32 {
 		GroupMembers,
 		OfferArbiter,
 		ForgetGroup,
+		GroupStatus,
 	}
 }
