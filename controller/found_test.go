@@ -160,8 +160,9 @@ func TestLeaderIsHere(t *testing.T) {
 
 type netOf struct{ *village }
 
-func (netOf) Transport() raft.Transport                    { return nil }
-func (netOf) Progress(string) (raftlog.PeerProgress, bool) { return raftlog.PeerProgress{}, false }
-func (netOf) SetMuted(bool)                                {}
-func (netOf) SetServerID(string) error                     { return nil }
-func (netOf) Muted() bool                                  { return false }
+func (netOf) Transport() raft.Transport                     { return nil }
+func (netOf) Progress(string) (raftlog.PeerProgress, bool)  { return raftlog.PeerProgress{}, false }
+func (netOf) Probe(context.Context, string) (string, error) { return "", nil }
+func (netOf) SetMuted(bool)                                 {}
+func (netOf) SetServerID(string) error                      { return nil }
+func (netOf) Muted() bool                                   { return false }

@@ -48,6 +48,7 @@ type Net interface {
 	Caller
 	Transport() raft.Transport
 	Progress(addr string) (raftlog.PeerProgress, bool)
+	Probe(ctx context.Context, addr string) (serverID string, err error)
 	SetMuted(muted bool)
 	Muted() bool
 	SetServerID(id string) error

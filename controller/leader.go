@@ -21,11 +21,6 @@ func Self(o Options) Hello {
 	return h
 }
 
-// Answer answers the question of another replica who this one is; it is the Handler of the Raft port.
-func Answer(o Options) []byte {
-	return EncodeAnswer(Self(o), nil)
-}
-
 // hello is what this replica tells of itself now.
 func (g *Group) hello() Hello {
 	h := Self(g.o)

@@ -159,6 +159,21 @@ func TestRemoveReplica(t *testing.T) {
 	s.awaitMembers("0 voter, 1 voter, 2 voter")
 }
 
+// That a follower's process is gone is known at once, not only when it has been silent for long.
+func TestClosedPortIsNoContact(t *testing.T) {
+	s := three(t, func(o *Options) { o.Pace.Contact = time.Hour })
+	s.await("all are in contact", func() bool { return s.leader().replicas.Connected() == 3 })
+	r := s.all[2]
+	if s.leader() == r {
+		r = s.all[1]
+	}
+	r.stop()
+	s.await("one is not", func() bool { return s.leader().replicas.Connected() == 2 })
+	s.put(5, 100)
+	r.start()
+	s.await("all are in contact again", func() bool { return s.leader().replicas.Connected() == 3 })
+}
+
 // A replica that is to be filled and finds no leader starts with what it has: its vote may be the one that is missing.
 func TestRefillingWithoutLeader(t *testing.T) {
 	s := three(t, nil)

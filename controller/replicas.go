@@ -161,9 +161,10 @@ type Pace struct {
 	Look    time.Duration // between two looks at who is in contact; default 100 ms
 	Poll    time.Duration // between two reports of a member; default 1 s
 	Contact time.Duration // without an answer, after which a member is not in contact; default 1 s
-	Gone    time.Duration // likewise, after which it may be replaced; default 10 s
+	Silent  time.Duration // likewise, after which it is looked whether its port is open: if not, it is not in contact; default 200 ms
+	Gone    time.Duration // likewise, after which it may be replaced; default 10 s, an arbiter after a third of that
 	InSync  time.Duration // for which a member that counts as in sync may not have caught up; default 15 s
-	Retry   time.Duration // between two questions for an arbiter in vain; default 30 s
+	Retry   time.Duration // between two questions for an arbiter in vain; default 5 s
 	Moves   time.Duration // between two changes of the leader for priority or balance; default 1 min
 	Petition
 }
@@ -179,8 +180,8 @@ func (p *Pace) complete() {
 		d   *time.Duration
 		def time.Duration
 	}{
-		{&p.Look, 100 * time.Millisecond}, {&p.Poll, time.Second}, {&p.Contact, time.Second}, {&p.Gone, 10 * time.Second},
-		{&p.InSync, 15 * time.Second}, {&p.Retry, 30 * time.Second}, {&p.Moves, time.Minute},
+		{&p.Look, 100 * time.Millisecond}, {&p.Poll, time.Second}, {&p.Contact, time.Second}, {&p.Silent, 200 * time.Millisecond}, {&p.Gone, 10 * time.Second},
+		{&p.InSync, 15 * time.Second}, {&p.Retry, 5 * time.Second}, {&p.Moves, time.Minute},
 		{&p.Ask, 300 * time.Millisecond}, {&p.Known, 30 * time.Second},
 	} {
 		if *d.d == 0 {

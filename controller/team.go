@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -34,6 +36,9 @@ type team struct {
 	seekAt  time.Time      // when an arbiter may be asked for again
 	restAt  time.Time      // when the next change may be tried, after one that failed
 	movedAt time.Time      // when the lead was last handed on, or came
+
+	failed   string // the change that failed last, and when that was said
+	failedAt time.Time
 }
 
 // member is a server of the configuration.
@@ -53,6 +58,8 @@ type member struct {
 	caught   bool
 	caughtAt time.Time // when it was last seen to have caught up; zero if never
 	contact  bool
+	probing  bool      // it is looked whether its port is open
+	downAt   time.Time // when that was found closed
 	gone     bool
 	addedAt  time.Time
 	hopeless bool // an arbiter that seeding has not helped
@@ -64,11 +71,15 @@ type joiner struct {
 	at time.Time
 }
 
+// arbiterGone divides the time after which an arbiter is replaced: it has no data that would have to be copied.
+const arbiterGone = 3
+
 const (
 	joinerKept   = 10 * time.Second // after its last question
 	actionTime   = 10 * time.Second
 	actionRest   = time.Second // after a change that failed
-	caughtUpLag  = 256 << 10   // bytes that may be lacking
+	failedSay    = 5 * time.Minute
+	caughtUpLag  = 256 << 10 // bytes that may be lacking
 	joinersMax   = 64
 	numberSearch = 1 << 16
 )
@@ -93,6 +104,7 @@ func (t *team) run(ctx context.Context) {
 	for {
 		now := time.Now()
 		t.look(now)
+		t.probe(ctx, now)
 		if now.Sub(polled) >= t.o.Pace.Poll {
 			polled = now
 			t.poll(ctx)
@@ -174,8 +186,8 @@ func (t *team) lookAt(m *member, commit uint64, now time.Time) {
 	if m.heard.IsZero() {
 		silent = now.Sub(m.addedAt)
 	}
-	m.contact = !m.heard.IsZero() && silent <= t.o.Pace.Contact
-	m.gone = silent > t.o.Pace.Gone
+	m.contact = !m.heard.IsZero() && silent <= t.o.Pace.Contact && m.heard.After(m.downAt)
+	m.gone = silent > t.o.Pace.Gone || m.arbiter && silent > t.o.Pace.Gone/arbiterGone
 	m.lag = -1
 	if end, ok := t.o.Log.EntryEnd(commit); ok {
 		if has, ok := t.o.Log.EntryEnd(m.match); ok {
@@ -211,6 +223,35 @@ func NumberOf(serverID string) int {
 		return -1
 	}
 	return n
+}
+
+// probe looks whether the port of those is open who have not answered for a little: a process that has gone is known at once.
+func (t *team) probe(ctx context.Context, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.members {
+		if !m.contact || m.probing || now.Sub(m.heard) <= t.o.Pace.Silent {
+			continue
+		}
+		m.probing = true
+		id, addr := m.ID, m.Address
+		t.tasks.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, callTimeout)
+			defer cancel()
+			there, err := t.o.Net.Probe(ctx, addr)
+			down := errors.Is(err, syscall.ECONNREFUSED) || err == nil && there != id
+			t.mu.Lock()
+			if m := t.find(id); m != nil {
+				if m.probing = false; down {
+					m.downAt = time.Now()
+				}
+			}
+			t.mu.Unlock()
+			if down {
+				t.nudge()
+			}
+		})
+	}
 }
 
 // poll asks every member where it stands, each in its own time.
@@ -349,7 +390,7 @@ func (t *team) view(now time.Time) (v View, ok bool) {
 		if m.status != nil {
 			mv.Full = m.status.BytesMax > 0 && m.status.Bytes >= m.status.BytesMax
 			// One that failed is replaced, also by its own host. One without an entry has just been seeded.
-			mv.Unfit = !m.hopeless && (m.status.State == ArbiterEmpty || m.status.State == ArbiterRunning && m.status.LastIndex > 0 && m.status.LastIndex+1 < first)
+			mv.Unfit = !m.hopeless && (m.status.Lacks || m.status.State == ArbiterEmpty || m.status.State == ArbiterRunning && m.status.LastIndex > 0 && m.status.LastIndex+1 < first)
 		}
 		switch j := t.joiners[m.ID]; {
 		case m.ID == t.self:
@@ -370,7 +411,11 @@ func (t *team) view(now time.Time) (v View, ok bool) {
 
 // carryOut does one planned change.
 func (t *team) carryOut(ctx context.Context, a Action) {
-	t.o.Logger.Info("the group's members change", "group", t.o.Name, "change", a.String(), "address", a.Address, "why", a.Why)
+	level := slog.LevelInfo
+	if a.Kind == SeekArbiter {
+		level = slog.LevelDebug // it may be in vain for long; the learner that comes of it is told of
+	}
+	t.o.Logger.Log(ctx, level, "the group's members change", "group", t.o.Name, "change", a.String(), "address", a.Address, "why", a.Why)
 	var err error
 	log := t.o.Log
 	switch a.Kind {
@@ -392,9 +437,15 @@ func (t *team) carryOut(ctx context.Context, a Action) {
 	if err == nil || ctx.Err() != nil && t.g.ctx.Err() != nil {
 		return
 	}
-	t.o.Logger.Warn("a change of the group's members has failed", "group", t.o.Name, "change", a.String(), "error", err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	level = slog.LevelWarn
+	if text := a.String() + err.Error(); text == t.failed && now.Sub(t.failedAt) < failedSay {
+		level = slog.LevelDebug
+	} else {
+		t.failed, t.failedAt = text, now
+	}
+	t.o.Logger.Log(ctx, level, "a change of the group's members has failed", "group", t.o.Name, "change", a.String(), "error", err)
 	switch m := t.find(a.ID); {
 	case a.Kind == SeedAnew && m != nil:
 		var no *Refusal
@@ -450,6 +501,7 @@ func (t *team) seek(ctx context.Context) error {
 	if err := t.seedWith(ctx, offer.ServerID, offer.Address, point); err != nil {
 		return err
 	}
+	t.o.Logger.Info("the group takes an arbiter", "group", t.o.Name, "arbiter", offer.ServerID, "address", offer.Address)
 	return t.o.Log.AddNonvoter(ctx, offer.ServerID, offer.Address)
 }
 
