@@ -175,9 +175,9 @@ func (a *admission) ask(ctx context.Context, leader string) (done bool, _ Admiss
 	var answer JoinAnswer
 	if err := Ask(ctx, a.o.Net, leader, CallJoin, r, &answer); err != nil {
 		a.last = err
-		var no *Refusal
-		if errors.As(err, &no) && no.Code == CodeRefused {
-			return false, Admission{}, &raftlog.Fault{Code: raftlog.ExitConfigMismatch, ID: "CONFIG_MISMATCH", Err: err}
+		var f *raftlog.Fault
+		if err := refusedForGood(err); errors.As(err, &f) {
+			return false, Admission{}, err
 		}
 		return false, Admission{}, nil
 	}

@@ -253,18 +253,30 @@ func (t *team) heard(ctx context.Context) error {
 // RemoveReplica takes the replica with a number out of the group. If that leads, it hands the lead on first. On a replica that does not
 // lead it asks the leader.
 func (g *Group) RemoveReplica(ctx context.Context, number int) error {
-	return g.led(ctx, CallRemove, RemoveRequest{Number: number}, func(t *team) error { return t.removeOrLeave(ctx, number) })
+	return g.removeReplica(ctx, RemoveRequest{Number: number})
+}
+
+// RemoveDead is RemoveReplica for one that is not in contact; another one is refused.
+func (g *Group) RemoveDead(ctx context.Context, number int) error {
+	return g.removeReplica(ctx, RemoveRequest{Number: number, Dead: true})
+}
+
+func (g *Group) removeReplica(ctx context.Context, r RemoveRequest) error {
+	return g.led(ctx, CallRemove, r, func(t *team) error { return t.removeOrLeave(ctx, r) })
 }
 
 // removeOrLeave removes another replica; this one it makes a follower, to be asked again elsewhere.
-func (t *team) removeOrLeave(ctx context.Context, number int) error {
-	if number != t.o.Replica {
-		return t.removeNumber(ctx, number)
+func (t *team) removeOrLeave(ctx context.Context, r RemoveRequest) error {
+	switch {
+	case r.Number != t.o.Replica:
+		return t.removeNumber(ctx, r)
+	case r.Dead:
+		return refuse(CodeRefused, "replica %d leads group %s", r.Number, t.o.Name)
 	}
 	if err := t.handToAnyone(ctx); err != nil {
 		return err
 	}
-	return refuse(CodeNotLeader, "replica %d has handed the lead on, to be removed", number)
+	return refuse(CodeNotLeader, "replica %d has handed the lead on, to be removed", r.Number)
 }
 
 func (t *team) handToAnyone(ctx context.Context) error {
@@ -285,7 +297,8 @@ func (t *team) handToAnyone(ctx context.Context) error {
 	return t.elect(ctx, to.number)
 }
 
-func (t *team) removeNumber(ctx context.Context, number int) error {
+func (t *team) removeNumber(ctx context.Context, r RemoveRequest) error {
+	number := r.Number
 	select {
 	case t.turn <- struct{}{}:
 		defer func() { <-t.turn; t.nudge() }()
@@ -315,9 +328,17 @@ func (t *team) removeNumber(ctx context.Context, number int) error {
 		return refuse(CodeRefused, "group %s has no replica %d", t.o.Name, number)
 	case target.ID == t.self:
 		return refuse(CodeNotNow, "replica %d leads again", number)
+	case r.Dead && target.contact:
+		return refuse(CodeRefused, "replica %d of group %s at %s is in contact", number, t.o.Name, target.Address)
 	case target.Voter && !(&planner{v}).holds(MemberView{ID: target.ID}, false):
 		return refuse(CodeRefused, "without replica %d those in contact would be no majority of group %s", number, t.o.Name)
 	}
 	t.o.Logger.Info("a replica is removed as asked", "group", t.o.Name, "replica", target.ID, "address", target.Address)
+	if t.o.Removals != nil {
+		// First: nobody may let it in again afterwards.
+		if err := t.o.Removals.RememberRemoved(ctx, target.ID); err != nil {
+			return fmt.Errorf("its removal was not noted: %w", err)
+		}
+	}
 	return t.remove(ctx, target.ID, target.Address)
 }

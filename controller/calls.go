@@ -33,6 +33,7 @@ const (
 	CodeNotLeader byte = 1 // ask the leader, who is named if known
 	CodeNotNow    byte = 2 // ask again
 	CodeRefused   byte = 3 // asking again changes nothing
+	CodeRemoved   byte = 4 // the replica was removed from the group: asking again changes nothing
 )
 
 // Refusal is an answer that says no.
@@ -168,6 +169,7 @@ type Hello struct {
 	Leader     string `json:"leader,omitempty"`     // server id of the leader that this one knows of
 	LeaderAddr string `json:"leaderAddr,omitempty"` // its Raft port
 	Leads      bool   `json:"leads,omitempty"`      // this one leads, and has applied all that was committed before
+	Pending    bool   `json:"pending,omitempty"`    // Members are not committed yet
 	Arbiter    bool   `json:"arbiter,omitempty"`    // this one is an arbiter; it has no number
 	Muted      bool   `json:"muted,omitempty"`      // takes no part in elections
 	Settled    bool   `json:"settled,omitempty"`    // was muted, and is no longer because all others were too
@@ -276,7 +278,8 @@ type ElectRequest struct {
 
 // RemoveRequest asks the leader to take a replica out of the group.
 type RemoveRequest struct {
-	Number int `json:"number"`
+	Number int  `json:"number"`
+	Dead   bool `json:"dead,omitempty"` // only if it is not in contact
 }
 
 // ArbiterRequest asks a name server for an arbiter.

@@ -94,8 +94,11 @@ type Options struct {
 	// Refill is told once that the leader no longer has what this replica needs. The replica is to be closed and started again, with
 	// Refilling set. It must not block.
 	Refill func()
-	// Removed is told once that this replica was a member and is none any more. It must not block.
-	Removed func()
+	// Removals remembers who was removed from the group; nil: nobody does, and who was removed may join again when started anew.
+	Removals Removals
+	// Removed is told once that this replica is out of the group: it was removed or replaced, and why is a *raftlog.Fault. It takes
+	// no part in elections any more and is to be closed. Removed must not block.
+	Removed func(why error)
 	Pace    Pace
 	Timings raftlog.Timings // Raft's
 
@@ -126,7 +129,7 @@ func (o *Options) complete() {
 		o.Refill = func() {}
 	}
 	if o.Removed == nil {
-		o.Removed = func() {}
+		o.Removed = func(error) {}
 	}
 	if o.Replicas == nil {
 		o.Replicas = NewReplicas(func() uint64 { return o.Log.Status().LastIndex })

@@ -16,6 +16,9 @@ func (t *team) join(ctx context.Context, r JoinRequest) (JoinAnswer, error) {
 		return JoinAnswer{}, err
 	}
 	a := JoinAnswer{Number: r.Number, ServerID: string(r.ServerID())}
+	if err := t.outcast(a.ServerID); err != nil {
+		return JoinAnswer{}, err
+	}
 	rival, text := t.rival(&r)
 	if rival != nil && rival.Address != r.Address && t.there(ctx, rival) {
 		return JoinAnswer{}, refuse(CodeRefused, "replica number %d of group %s is %s at %s, which is in contact; %s at %s must have another number",
@@ -126,50 +129,6 @@ func (t *team) there(ctx context.Context, m *Server) bool {
 // settle tells a muted replica how far it is.
 func (t *team) settle(r SettleRequest) SettleAnswer {
 	return SettleAnswer{Term: t.term, LastIndex: t.o.Log.Status().LastIndex, Match: t.o.Replicas.Match(r.ServerID)}
-}
-
-// petition runs on a replica until ctx ends: while it is no member of its own group's configuration, or is there under another
-// address, it asks the leader to change that. One that was a member and is none any more has been removed: it asks only when it is
-// started anew.
-func (g *Group) petition(ctx context.Context) {
-	tick := time.NewTicker(g.o.Pace.Ask)
-	defer tick.Stop()
-	var said time.Time
-	var text string
-	was, removed := false, false
-	for {
-		placed, settled := g.placed()
-		was = was || placed && settled
-		switch {
-		case placed:
-		case was && !removed:
-			removed = true
-			g.o.Logger.Warn("this replica has been removed from its group", "group", g.o.Name, "replica", g.self.ServerID())
-			g.o.Removed()
-		case was:
-		default:
-			answer, err := g.askPlace(ctx)
-			switch {
-			case ctx.Err() != nil:
-				return
-			case err != nil:
-				text = err.Error()
-			case answer.Do == JoinFill:
-				g.refill("the leader no longer has the entries that this replica needs")
-			default:
-				text = answer.Text
-			}
-			if now := time.Now(); text != "" && now.Sub(said) > sayEvery {
-				said = now
-				g.o.Logger.Info("this replica is not a member of its group yet", "group", g.o.Name, "replica", g.self.ServerID(), "reason", text)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
 }
 
 // sayEvery paces what is logged of a state that lasts.

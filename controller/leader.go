@@ -27,6 +27,7 @@ func (g *Group) hello() Hello {
 	s := g.o.Log.Status()
 	h.Leader, h.LeaderAddr, h.Term, h.LastIndex, h.LastTerm = s.LeaderID, s.LeaderAddr, s.Term, s.LastIndex, s.LastTerm
 	h.Leads, h.Settled = g.team.Load() != nil, g.settled.Load()
+	h.Pending = g.o.Log.ConfigurationIndex() > s.CommitIndex
 	if g.o.Net != nil {
 		h.Muted = g.o.Net.Muted()
 	}
@@ -111,7 +112,7 @@ func (t *team) answer(ctx context.Context, m Message) (any, []byte, error) {
 		if err := decode(m, &r); err != nil {
 			return nil, nil, err
 		}
-		return nil, nil, t.removeOrLeave(ctx, r.Number)
+		return nil, nil, t.removeOrLeave(ctx, r)
 	}
 	return nil, nil, refuse(CodeRefused, "a call of kind %d is not known here", m.Head)
 }

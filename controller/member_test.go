@@ -131,7 +131,7 @@ func TestElectMaster(t *testing.T) {
 // A replica is removed as asked; a leader hands the lead on first. What remains goes on.
 func TestRemoveReplica(t *testing.T) {
 	removed := make(chan int, 3)
-	s := three(t, func(o *Options) { o.Removed = func() { removed <- o.Replica } })
+	s := three(t, func(o *Options) { o.Removed = func(error) { removed <- o.Replica } })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if err := s.all[1].group.RemoveReplica(ctx, 0); err != nil {

@@ -33,6 +33,7 @@ type ReplicaState struct {
 	Filling    bool  // it is being filled and no member yet; Filled of FillBytes are there
 	Filled     int64 //
 	FillBytes  int64
+	Node       string // its process, if that is known
 }
 
 // Replicas follows how many data replicas hold what. The leader's answers to producers depend on it. It may be asked at any time; of

@@ -54,8 +54,11 @@ func (t *team) replication() []ReplicaState {
 		}
 		if m.ID == t.self {
 			r.ClientAddr, r.LagBytes = t.o.ClientAddr, 0
+			if t.o.Node != nil {
+				r.Node = t.o.Node.name
+			}
 		} else if m.report != nil {
-			r.ClientAddr, r.Muted = m.report.ClientAddr, m.report.Muted
+			r.ClientAddr, r.Muted, r.Node = m.report.ClientAddr, m.report.Muted, m.report.Node
 		}
 		if p, ok := filling[m.ID]; ok {
 			r.Filling, r.Filled, r.FillBytes = true, p[0], p[1]

@@ -33,6 +33,7 @@ const (
 	ExitStableCorrupt  = 73 // the vote record is bad; the node must come back as a new one
 	ExitAmnesia        = 74 // the directory has lost its identity or its contents
 	ExitConfigMismatch = 75 // segment size, cluster id or format differ
+	ExitRemoved        = 76 // the replica was removed from its group; with an empty directory it may join again
 )
 
 // Fault is an error after which the process must end with Code. ID is the word that operators search for in the log.

@@ -60,6 +60,7 @@ func runBroker(ctx context.Context, env environment, args []string) error {
 	defer groups.leave()
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	groups.emptied = fail
 	var starting sync.WaitGroup
 	var saying sync.Mutex
 	say := func(line string) {
@@ -82,11 +83,13 @@ func runBroker(ctx context.Context, env environment, args []string) error {
 		})
 	}
 	starting.Wait()
-	if err := context.Cause(failed); err != nil && ctx.Err() == nil {
-		return err
+	if context.Cause(failed) == nil {
+		<-failed.Done() // ctx is done, or there is no replica left
 	}
-	<-ctx.Done()
-	return nil
+	if ctx.Err() != nil {
+		return nil
+	}
+	return context.Cause(failed)
 }
 
 // startPatience is how long a start may take before the operator is told what it waits for.

@@ -37,6 +37,8 @@ type groupOptions struct {
 	// refilling set. It must not block.
 	refill    func(*group)
 	refilling bool
+	// removed is told that the replica is out of its group: it is to be closed. It must not block.
+	removed func(g *group, why error)
 }
 
 // group is one running replica of one broker group: log, state, requests, and its entry at the name servers.
@@ -57,6 +59,8 @@ type group struct {
 	server     *remoting.Server
 	registrar  *compat.Registrar
 	slaveRead  atomic.Bool // slaveReadEnable, which may be changed
+	expel      context.CancelCauseFunc
+	out        error // why this replica is out of its group; its groupSet's to guard
 
 	net      *raftlog.PeerNet
 	calls    controller.Switchboard
@@ -82,6 +86,11 @@ func startGroup(ctx context.Context, o groupOptions) (g *group, err error) {
 			g.close(context.Background())
 		}
 	}()
+	ctx, g.expel = context.WithCancelCause(ctx)
+	defer g.expel(nil)
+	if err = refuseRemoved(c); err != nil {
+		return g, err
+	}
 	if g.number, err = knownNumber(c); err != nil {
 		return g, err
 	}
@@ -255,7 +264,7 @@ func (g *group) openBroker(client *remoting.Client) (err error) {
 	g.processors = compat.New(compat.Options{
 		Broker: g.broker, Identity: g.identity, Leadership: groupLeadership{g}, LeaderView: g.leaderView, Peers: g.peers,
 		SlaveRead: g.slaveRead.Load, ActingMaster: func() bool { return c.EnableSlaveActingMaster }, ActingChanged: g.reregister,
-		Replication: g.replication, ElectMaster: g.electMaster, UpdateConfig: g.updateConfig,
+		Replication: g.replication, ElectMaster: g.electMaster, RemoveReplica: g.removeReplica, UpdateConfig: g.updateConfig,
 		Properties: g.properties, RuntimeInfo: g.runtimeInfo, Logger: g.logger, VersionDesc: versionDesc, RaftAddress: raftAddress(c),
 	})
 	g.registrar, err = compat.NewRegistrar(compat.RegistrarOptions{

@@ -139,6 +139,7 @@ func (g *group) replication() compat.Replication {
 		r.Replicas = append(r.Replicas, compat.ReplicaState{
 			Number: s.Number, ServerID: s.ServerID, Address: s.Address, ClientAddr: s.ClientAddr, Role: string(s.Role), Match: s.Match,
 			LagBytes: s.LagBytes, InSync: s.InSync && s.LagBytes <= g.config.HaMaxGapNotInSync, Connected: s.Connected, Muted: s.Muted, Filling: s.Filling,
+			Filled: s.Filled, FillBytes: s.FillBytes, Node: s.Node,
 		})
 	}
 	return r

@@ -20,6 +20,8 @@ type groupSet struct {
 	node   *controller.Node
 	logger *slog.Logger
 	fatal  func(code int, id string, err error)
+	// emptied is told when the last replica is out of its group; nil: nobody wants to know.
+	emptied func(why error)
 
 	running context.Context // ends with close
 	stop    context.CancelFunc
@@ -49,13 +51,16 @@ func (s *groupSet) start(ctx context.Context, c *BrokerConfig, logger *slog.Logg
 }
 
 func (s *groupSet) options(c *BrokerConfig, logger *slog.Logger, refilling bool) groupOptions {
-	return groupOptions{config: c, client: s.client, node: s.node, logger: logger, fatal: s.fatal, refill: s.refill, refilling: refilling}
+	return groupOptions{config: c, client: s.client, node: s.node, logger: logger, fatal: s.fatal, refill: s.refill, refilling: refilling, removed: s.removed}
 }
 
 func (s *groupSet) put(c *BrokerConfig, g *group) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.groups[c] = g
+	if g.out != nil {
+		s.drop(g)
+	}
 }
 
 func (s *groupSet) list() []*group {
@@ -75,7 +80,7 @@ const refillPause = time.Second
 func (s *groupSet) refill(g *group) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.running.Err() != nil {
+	if s.running.Err() != nil || g.out != nil {
 		return
 	}
 	s.refills.Go(func() {
