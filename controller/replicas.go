@@ -73,6 +73,11 @@ func (r *Replicas) Progress(_, serverID string, term, index uint64) {
 		return
 	}
 	r.match[serverID] = index
+	for i := range r.members {
+		if r.members[i].id == serverID {
+			r.members[i].connected = true // it has just answered; the leader looks only now and then
+		}
+	}
 	notify := r.notify
 	r.mu.Unlock()
 	notify()

@@ -58,6 +58,10 @@ func TestReplicasCount(t *testing.T) {
 	if told != before+1 || r.Connected() != 1 {
 		t.Error("not told that one is gone")
 	}
+	r.Progress("", "1-b", 7, 55)
+	if r.Connected() != 2 {
+		t.Error("one that has just answered is not in contact")
+	}
 	r.lead(8, []replica{{id: "1-b"}})
 	if r.Held(2) != 0 {
 		t.Error("what was held in another term counts")
