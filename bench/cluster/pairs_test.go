@@ -112,7 +112,20 @@ func TestPairSaysThatOneIsAway(t *testing.T) {
 	r.start(n)
 	r.settled()
 	r.complete()
+	const calm = 100 // the leader counts a replica in when it has heard of it again, and that may take a second try
+	r.must(Await(r.ctx, func(context.Context) error {
+		sends := w.Snapshot().Sends
+		for _, s := range sends[max(0, len(sends)-calm):] {
+			if !s.Acked || s.Degraded {
+				return fmt.Errorf("%v was answered with another status than SEND_OK at %s", s.ID, s.Ended.Format(clock))
+			}
+		}
+		return nil
+	}))
 	again := time.Now()
+	if took := again.Sub(back); took > goOn {
+		t.Errorf("SEND_OK is the rule only %v after the replica was back", took)
+	}
 	r.acked(w, 300)
 	h, _ := r.finish(w, Evidence{AckedMin: 800, DeliveredMin: 800})
 	if plain, degraded := h.AckedWith(gone, back); plain > 0 || degraded < 100 {
