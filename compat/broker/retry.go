@@ -218,8 +218,9 @@ func (b *Broker) storedRetry(key retryKey, topic, origin string) (res SendResult
 const storedRetriesMax = 64
 
 const (
-	// retryWindow is how long after a SendBack its fallback may come: the clients' time-out (5 s) with room.
-	retryWindow = 30 * time.Second
+	// retryWindow is how long after a SendBack its fallback may come: the clients' time-out (5 s), and the 30 s after which they ask
+	// for routes when the broker that they know is gone, with room.
+	retryWindow = 90 * time.Second
 	// retryWindowEntriesMax bounds the memory of the window; beyond it the oldest go and a duplicate is possible again.
 	retryWindowEntriesMax = 100_000
 )
