@@ -50,14 +50,7 @@ func (p *Processors) heartbeat(ctx context.Context, r *remoting.Request, _ *none
 		hb.Producers = append(hb.Producers, pr.GroupName)
 	}
 	for _, c := range body.ConsumerDataSet {
-		info := broker.ConsumerInfo{Group: c.GroupName, Type: c.ConsumeType, Model: c.MessageModel, FromWhere: c.ConsumeFromWhere, UnitMode: c.UnitMode}
-		for _, s := range c.SubscriptionDataSet {
-			info.Subscriptions = append(info.Subscriptions, broker.Subscription{
-				Topic: s.Topic, Expression: s.SubString, ExpressionType: s.ExpressionType, Version: s.SubVersion, Tags: s.TagsSet, Codes: s.CodeSet,
-				ClassFilter: s.ClassFilterMode,
-			})
-		}
-		hb.Consumers = append(hb.Consumers, info)
+		hb.Consumers = append(hb.Consumers, consumerInfo(c))
 	}
 	p.follow(r.Conn)
 	needSubscriptions, err := p.broker.Clients().Heartbeat(ctx, r.Conn, hb)
@@ -79,11 +72,23 @@ func (p *Processors) heartbeat(ctx context.Context, r *remoting.Request, _ *none
 	return answer{header: &protocol.HeartbeatResponseHeader{SupportHeartbeatV2: true, SubChange: changed}}, nil
 }
 
+// consumerInfo is what a client, or another replica, says of a consumer group.
+func consumerInfo(c protocol.ConsumerData) broker.ConsumerInfo {
+	info := broker.ConsumerInfo{Group: c.GroupName, Type: c.ConsumeType, Model: c.MessageModel, FromWhere: c.ConsumeFromWhere, UnitMode: c.UnitMode}
+	for _, s := range c.SubscriptionDataSet {
+		info.Subscriptions = append(info.Subscriptions, broker.Subscription{
+			Topic: s.Topic, Expression: s.SubString, ExpressionType: s.ExpressionType, Version: s.SubVersion, Tags: s.TagsSet, Codes: s.CodeSet,
+			ClassFilter: s.ClassFilterMode,
+		})
+	}
+	return info
+}
+
 // fingerprintKey holds the last heartbeat fingerprint of a connection.
 type fingerprintKey struct{}
 
 func (p *Processors) unregister(_ context.Context, r *remoting.Request, h *protocol.UnregisterClientRequestHeader) (answer, error) {
-	p.broker.Clients().Unregister(r.Conn, h.ProducerGroup, h.ConsumerGroup)
+	p.broker.Clients().Unregister(r.Conn, h.ClientID, h.ProducerGroup, h.ConsumerGroup)
 	return answer{}, nil
 }
 

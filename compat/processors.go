@@ -142,6 +142,8 @@ const (
 	clientsMax = 10_000
 	queriesMax = 256
 	adminMax   = 64
+	// replicasMax is for other replicas, each of which has one request waiting.
+	replicasMax = 64
 )
 
 // requestTimeout bounds how long a request that waits for a commit may take: clients give up after 3 s (mqadmin 5 s).
@@ -167,6 +169,7 @@ func (p *Processors) Register(mux *remoting.Mux) {
 	admin := &remoting.Class{Name: "admin", Limit: adminMax, Mode: remoting.Spawn}
 	p.registerAdmin(mux, admin)
 	p.registerReplication(mux, admin)
+	p.registerClientTable(mux)
 }
 
 // answer is what a handler has to say; the zero value is a plain success.

@@ -182,7 +182,7 @@ func (p *Processors) brokerConsumeStats(_ context.Context, _ *remoting.Request, 
 func connections(members []broker.Member) []protocol.Connection {
 	list := []protocol.Connection{}
 	for _, m := range members {
-		list = append(list, protocol.Connection{ClientID: m.ClientID, ClientAddr: m.Conn.RemoteAddr().String(), Language: m.Language, Version: m.Version})
+		list = append(list, protocol.Connection{ClientID: m.ClientID, ClientAddr: m.Remote.String(), Language: m.Language, Version: m.Version})
 	}
 	return list
 }
@@ -225,7 +225,7 @@ func (p *Processors) allProducers(context.Context, *remoting.Request, *none) (an
 	for _, group := range p.broker.Clients().ProducerGroups() {
 		for _, m := range p.broker.Clients().Producers(group) {
 			table.Data[group] = append(table.Data[group], protocol.ProducerInfo{
-				ClientID: m.ClientID, Language: m.Language, LastUpdateTimestamp: m.LastSeen.UnixMilli(), RemoteIP: m.Conn.RemoteAddr().String(), Version: m.Version,
+				ClientID: m.ClientID, Language: m.Language, LastUpdateTimestamp: m.LastSeen.UnixMilli(), RemoteIP: m.Remote.String(), Version: m.Version,
 			})
 		}
 	}

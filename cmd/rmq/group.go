@@ -116,6 +116,7 @@ func startGroup(ctx context.Context, o groupOptions) (g *group, err error) {
 	if len(c.NamesrvAddr) > 0 {
 		g.tasks.Go(func() { g.reportMembers(running) })
 	}
+	g.takeOverClients(ctx)
 	return g, g.serve(ctx)
 }
 
@@ -288,6 +289,19 @@ func (g *group) lead(ctx context.Context, a controller.Admission) error {
 	ctx, cancel := context.WithTimeout(ctx, leadTimeout)
 	defer cancel()
 	return control.WaitLeader(ctx)
+}
+
+// clientsTimeout bounds how long a start waits for what the leader knows of consumers.
+const clientsTimeout = 3 * time.Second
+
+// takeOverClients takes over what the leader knows of consumers. Some of them will not tell this replica of themselves
+// within the next minute, and expect it to know them if it leads by then.
+func (g *group) takeOverClients(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, clientsTimeout)
+	defer cancel()
+	if err := g.processors.TakeOverClients(ctx); err != nil {
+		g.logger.Info("the leader has not told of its consumers yet", "error", err)
+	}
 }
 
 // leave hands the lead over, where there is somebody to take it, and lingers until the clients have followed.

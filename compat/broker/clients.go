@@ -36,13 +36,20 @@ type ConsumerInfo struct {
 	Subscriptions []Subscription
 }
 
+// same reports whether two heartbeats of a group say the same of it, apart from subscriptions.
+func (c *ConsumerInfo) same(o ConsumerInfo) bool {
+	return c.Type == o.Type && c.Model == o.Model && c.FromWhere == o.FromWhere && c.UnitMode == o.UnitMode
+}
+
 // Member is one client of a group.
 type Member struct {
-	Conn     Connection
+	Conn     Connection // nil: it is connected to other replicas only
+	Remote   netip.AddrPort
 	ClientID string
 	Language string
 	Version  int32
 	LastSeen time.Time
+	kept     bool // without Conn: it was connected to the leader when that last told of it
 }
 
 // broadcasting is the message model in which each member consumes everything.
@@ -56,8 +63,9 @@ const (
 
 // consumerGroup is the live side of a consumer group.
 type consumerGroup struct {
-	info          ConsumerInfo // of the last heartbeat; Subscriptions unused
-	members       map[uint64]*Member
+	info          ConsumerInfo       // of the last heartbeat; Subscriptions unused
+	members       map[uint64]*Member // by connection
+	absent        map[string]*Member // that have none here, by client id
 	subscriptions map[string]Subscription
 }
 
@@ -76,12 +84,16 @@ type ClientTable struct {
 	consumers map[string]*consumerGroup
 	producers map[string]map[uint64]*Member
 	groups    map[uint64]map[groupRef]bool // connection -> its groups
+	version   uint64                       // of consumers
+	changes   chan struct{}                // closed and replaced with each version
+	losses    uint64
 }
 
 func newClientTable(b *Broker) *ClientTable {
 	return &ClientTable{
 		broker: b, notify: b.opts.NotifyMembership,
 		consumers: make(map[string]*consumerGroup), producers: make(map[string]map[uint64]*Member), groups: make(map[uint64]map[groupRef]bool),
+		changes: make(chan struct{}),
 	}
 }
 
@@ -129,7 +141,7 @@ func (t *ClientTable) Heartbeat(ctx context.Context, conn Connection, hb Heartbe
 }
 
 func (t *ClientTable) member(conn Connection, hb Heartbeat) *Member {
-	return &Member{Conn: conn, ClientID: hb.ClientID, Language: hb.Language, Version: hb.Version, LastSeen: t.broker.clock.Now()}
+	return &Member{Conn: conn, Remote: conn.RemoteAddr(), ClientID: hb.ClientID, Language: hb.Language, Version: hb.Version, LastSeen: t.broker.clock.Now()}
 }
 
 func (t *ClientTable) registerConsumer(conn Connection, hb Heartbeat, c ConsumerInfo) (changed, known bool, err error) {
@@ -140,57 +152,55 @@ func (t *ClientTable) registerConsumer(conn Connection, hb Heartbeat, c Consumer
 		if hb.KeepAlive {
 			return false, false, nil
 		}
-		g = &consumerGroup{members: make(map[uint64]*Member), subscriptions: make(map[string]Subscription)}
+		g = newConsumerGroup()
 		t.consumers[c.Group] = g
-		defer func() {
-			if len(g.members) == 0 { // it was refused
-				delete(t.consumers, c.Group)
-			}
-		}()
+		defer t.dropEmpty(c.Group, g) // if it was refused
 	}
 	if m := g.members[conn.ID()]; m != nil && m.ClientID == hb.ClientID {
 		m.LastSeen = t.broker.clock.Now()
 	} else {
-		if len(g.members) >= clientsPerGroupMax {
-			return false, true, refuse(Busy, "group %s has %d clients already, which is the limit", c.Group, len(g.members))
+		if n := len(g.members) + len(g.absent); n >= clientsPerGroupMax && g.absent[hb.ClientID] == nil {
+			return false, true, refuse(Busy, "group %s has %d clients already, which is the limit", c.Group, n)
 		}
 		if !t.remember(conn, groupRef{name: c.Group}) {
 			return false, true, refuse(Busy, "client %s has %d groups already, which is the limit", hb.ClientID, groupsPerClientMax)
 		}
 		g.members[conn.ID()] = t.member(conn, hb)
-		changed = true
+		changed = g.absent[hb.ClientID] == nil // it was a member before
+		delete(g.absent, hb.ClientID)
+		t.changed()
 	}
 	if hb.KeepAlive {
 		return changed, len(g.subscriptions) > 0, nil
 	}
-	g.info = c
-	g.info.Subscriptions = nil
-	if g.update(c.Subscriptions) {
-		changed = true
+	topics, newer := g.update(c.Subscriptions)
+	if c.Subscriptions = nil; newer || !g.info.same(c) {
+		t.changed()
 	}
-	return changed, true, nil
+	g.info = c
+	return changed || topics, true, nil
 }
 
 // update takes over a member's subscriptions: the newest version wins for each topic, and topics that the newest
-// heartbeat no longer names go. It reports whether a topic came or went.
-func (g *consumerGroup) update(subs []Subscription) bool {
-	changed := false
+// heartbeat no longer names go. It reports whether a topic came or went, and whether anything changed.
+func (g *consumerGroup) update(subs []Subscription) (topics, changed bool) {
 	named := make(map[string]bool, len(subs))
 	for _, s := range subs {
 		named[s.Topic] = true
 		old, ok := g.subscriptions[s.Topic]
 		if !ok || s.Version > old.Version {
 			g.subscriptions[s.Topic] = s
+			changed = true
 		}
-		changed = changed || !ok
+		topics = topics || !ok
 	}
 	for topic := range g.subscriptions {
 		if !named[topic] {
 			delete(g.subscriptions, topic)
-			changed = true
+			topics = true
 		}
 	}
-	return changed
+	return topics, topics || changed
 }
 
 func (t *ClientTable) registerProducer(conn Connection, hb Heartbeat, group string) {
@@ -233,10 +243,11 @@ func (t *ClientTable) forget(id uint64, group groupRef) {
 }
 
 // Unregister takes a client out of a producer and a consumer group; empty names mean none.
-func (t *ClientTable) Unregister(conn Connection, producerGroup, consumerGroup string) {
+func (t *ClientTable) Unregister(conn Connection, clientID, producerGroup, consumerGroup string) {
 	t.mu.Lock()
 	t.dropProducer(conn.ID(), producerGroup)
 	gone := t.dropConsumer(conn.ID(), consumerGroup)
+	gone = t.dropAbsent(clientID, consumerGroup) || gone
 	t.mu.Unlock()
 	if gone {
 		t.membersChanged(consumerGroup)
@@ -253,6 +264,9 @@ func (t *ClientTable) Disconnected(conn Connection) {
 		} else if t.dropConsumer(conn.ID(), group.name) {
 			changed = append(changed, group.name)
 		}
+	}
+	if len(changed) > 0 {
+		t.losses++
 	}
 	t.mu.Unlock()
 	for _, group := range changed {
@@ -275,9 +289,9 @@ func (t *ClientTable) dropConsumer(id uint64, group string) bool {
 		return false
 	}
 	t.forget(id, groupRef{name: group})
-	if delete(g.members, id); len(g.members) == 0 {
-		delete(t.consumers, group)
-	}
+	delete(g.members, id)
+	t.dropEmpty(group, g)
+	t.changed()
 	return true
 }
 
@@ -288,7 +302,7 @@ func (t *ClientTable) expire(now time.Time) {
 		if now.Sub(m.LastSeen) <= t.broker.opts.ClientExpiry {
 			return false
 		}
-		t.broker.logger.Info("a client sent no heartbeat for too long and is forgotten", "client", m.ClientID, "remote", m.Conn.RemoteAddr())
+		t.broker.logger.Info("a client sent no heartbeat for too long and is forgotten", "client", m.ClientID, "remote", m.Remote)
 		return true
 	}
 	var changed []string
@@ -307,6 +321,7 @@ func (t *ClientTable) expire(now time.Time) {
 			}
 		}
 	}
+	changed = append(changed, t.expireAbsent(now)...)
 	t.mu.Unlock()
 	slices.Sort(changed)
 	for _, group := range slices.Compact(changed) {
@@ -350,14 +365,22 @@ func (t *ClientTable) ConsumerIDs(group string) []string {
 	return slices.Compact(ids)
 }
 
-// Consumers lists a group's members, by client id.
+// Consumers lists a group's members, by client id, those without a connection here too.
 func (t *ClientTable) Consumers(group string) []Member {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if g := t.consumers[group]; g != nil {
-		return sortedMembers(g.members)
+	g := t.consumers[group]
+	if g == nil {
+		return nil
 	}
-	return nil
+	list := sortedMembers(g.members)
+	if len(g.absent) > 0 {
+		for _, m := range g.absent {
+			list = append(list, *m)
+		}
+		slices.SortStableFunc(list, byClientID)
+	}
+	return list
 }
 
 // Producers lists the producers of a group, by client id.
@@ -384,9 +407,11 @@ func sortedMembers(members map[uint64]*Member) []Member {
 	for _, m := range members {
 		list = append(list, *m)
 	}
-	slices.SortFunc(list, func(a, b Member) int { return strings.Compare(a.ClientID, b.ClientID) })
+	slices.SortFunc(list, byClientID)
 	return list
 }
+
+func byClientID(a, b Member) int { return strings.Compare(a.ClientID, b.ClientID) }
 
 // ConsumerGroup describes the live side of a group: what it said of itself and what it subscribes to, by topic. ok is
 // false when no member is connected.

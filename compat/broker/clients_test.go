@@ -76,7 +76,7 @@ func TestMembershipIsAnnounced(t *testing.T) {
 	expect("nothing new", "")
 	b.beat(t, 2, Heartbeat{Consumers: []ConsumerInfo{consumer("g", "T", "U")}})
 	expect("one more topic", "1g 2g")
-	b.Clients().Unregister(link(1), "", "g")
+	b.Clients().Unregister(link(1), "c1", "", "g")
 	expect("unregistered", "2g")
 	b.Clients().Disconnected(link(2))
 	expect("the last one left", "")
@@ -165,7 +165,7 @@ func TestGroupsOfAClientAreBounded(t *testing.T) {
 		t.Errorf("one connection has %d producer groups", n)
 	}
 	for i := range groupsPerClientMax {
-		b.Clients().Unregister(link(1), fmt.Sprint("p0-", i), "")
+		b.Clients().Unregister(link(1), "c1", fmt.Sprint("p0-", i), "")
 	}
 	if len(b.Clients().groups) != 0 || len(b.Clients().producers) != 0 {
 		t.Errorf("%d connections, %d groups are left", len(b.Clients().groups), len(b.Clients().producers))

@@ -175,6 +175,7 @@ const (
 	OfferArbiter                         RequestCode = 22003
 	ForgetGroup                          RequestCode = 22004
 	GroupStatus                          RequestCode = 22005
+	ClientTable                          RequestCode = 22020
 )
 
 // ResponseCode is how a request ended.
@@ -574,6 +575,8 @@ func RequestName(code int32) string {
 		return "FORGET_GROUP"
 	case 22005:
 		return "GROUP_STATUS"
+	case 22020:
+		return "CLIENT_TABLE"
 	}
 	return ""
 }

@@ -433,5 +433,6 @@ func allRequestCodes() []int32 {
 		OfferArbiter,
 		ForgetGroup,
 		GroupStatus,
+		ClientTable,
 	}
 }

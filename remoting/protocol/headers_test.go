@@ -197,8 +197,8 @@ func TestCodeNames(t *testing.T) {
 	if RequestName(310) != "SEND_MESSAGE_V2" || RequestName(-1) != "" || ResponseName(17) != "TOPIC_NOT_EXIST" || ResponseName(999) != "" {
 		t.Errorf("%q %q %q %q", RequestName(310), RequestName(-1), ResponseName(17), ResponseName(999))
 	}
-	if n := len(allRequestCodes()); n != 158+5+5 {
-		t.Errorf("%d request codes, want 158, the 5 legacy ones and the 5 of rmq itself", n)
+	if n := len(allRequestCodes()); n != 158+5+6 {
+		t.Errorf("%d request codes, want 158, the 5 legacy ones and the 6 of rmq itself", n)
 	}
 }
 
