@@ -66,7 +66,8 @@ type admission struct {
 	o      *Options
 	self   Hello
 	sure   bool      // the group exists: this directory has been a part of it
-	intact bool      // what the directory holds is good, if old
+	intact bool      // what the directory held at first is good, if old
+	opened bool      // for being filled, which closed it, at least once
 	since  time.Time // when it was first known that the group exists
 	known  error     // from what
 	last   error     // why it is not in yet
@@ -128,6 +129,8 @@ func (a *admission) try(ctx context.Context) (done bool, _ Admission, err error)
 	}
 	late := !a.since.IsZero() && time.Since(a.since) > a.o.Pace.Known
 	switch {
+	case a.sure && late && a.intact && a.opened: // the log is closed: it is to be started anew
+		return false, Admission{}, fmt.Errorf("filling this replica has failed: %w", a.last)
 	case a.sure && late && a.intact:
 		// Without a leader nobody can fill it; its vote may be what is missing.
 		return true, Admission{Number: a.o.Replica}, nil
@@ -193,6 +196,7 @@ func (a *admission) ask(ctx context.Context, leader string) (done bool, _ Admiss
 	if a.o.Sink == nil {
 		return false, Admission{}, errors.New("this replica has to be filled, and cannot be")
 	}
+	a.opened = true
 	err = receive(ctx, a.o, answer.ServerID, leader, a.anew)
 	if err == nil {
 		return true, Admission{Number: answer.Number, Filled: true}, nil

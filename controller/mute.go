@@ -2,17 +2,22 @@ package controller
 
 import (
 	"context"
+	"slices"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // muted reports whether this replica must begin without a vote: the machine has stopped before what was appended in the last moments
-// reached the disk, and there are others who count on it.
+// reached the disk, and there are others who vote and count on it. The only voter leads at once, whatever learners there are.
 func (g *Group) muted() bool {
 	if g.o.Net == nil || !g.o.Log.Recovery().MayHaveLost {
 		return false
 	}
 	conf, err := g.o.Log.Configuration()
-	return err == nil && !(len(conf.Servers) == 1 && conf.Servers[0].ID == g.self.ServerID())
+	return err == nil && slices.ContainsFunc(conf.Servers, func(s raft.Server) bool {
+		return s.Suffrage == raft.Voter && s.ID != g.self.ServerID()
+	})
 }
 
 // togetherAfter is how many times in a row the voters must be found without a leader, and without a majority that may elect one.
@@ -41,7 +46,7 @@ func (g *Group) settle(ctx context.Context) {
 			if a.Term != goal.Term {
 				goal = a
 			}
-			if a.Match >= goal.LastIndex {
+			if completed(goal, a, status.LastIndex) {
 				g.o.Logger.Info("this replica has caught up and votes again", "group", g.o.Name, "index", a.Match)
 				g.unmute(false)
 				return
@@ -59,6 +64,12 @@ func (g *Group) settle(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// completed reports whether a replica whose log ends at last holds what its leader held at goal. That the leader has seen it there is not
+// enough: that may have been before the replica lost its end, and the leader does not forget within its term.
+func completed(goal, now SettleAnswer, last uint64) bool {
+	return now.Match >= goal.LastIndex && last >= goal.LastIndex
 }
 
 // unmute gives the vote back. That the loss no longer matters is noted first: a crash in between mutes once more, at most.

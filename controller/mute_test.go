@@ -107,3 +107,33 @@ func TestSoleVoterIsNotMuted(t *testing.T) {
 	s.all[0].start()
 	s.put(1, 1)
 }
+
+// Learners make no difference to that.
+func TestSoleVoterWithLearnerIsNotMuted(t *testing.T) {
+	s := newSite(t, nil)
+	s.replica(0).start()
+	s.replica(1).start()
+	s.awaitMembers("0 voter, 1 learner")
+	s.same()
+	s.stopAll()
+	s.all[0].crash()
+	s.all[0].start()
+	s.all[1].start()
+	s.put(1, 1)
+	if s.all[0].net.Muted() {
+		t.Error("the only voter takes no part in elections")
+	}
+}
+
+// What the leader saw of a replica before that lost its end does not count.
+func TestCompleted(t *testing.T) {
+	goal := SettleAnswer{Term: 2, LastIndex: 100}
+	for _, c := range []struct {
+		match, last uint64
+		want        bool
+	}{{100, 100, true}, {120, 100, true}, {100, 90, false}, {99, 100, false}, {120, 99, false}} {
+		if got := completed(goal, SettleAnswer{Term: 2, LastIndex: 120, Match: c.match}, c.last); got != c.want {
+			t.Errorf("seen up to %d, ends at %d: %v", c.match, c.last, got)
+		}
+	}
+}
