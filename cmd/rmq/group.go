@@ -61,6 +61,7 @@ type group struct {
 	slaveRead  atomic.Bool // slaveReadEnable, which may be changed
 	expel      context.CancelCauseFunc
 	out        error // why this replica is out of its group; its groupSet's to guard
+	stale      bool  // it is to be filled anew; likewise
 
 	net      *raftlog.PeerNet
 	calls    controller.Switchboard

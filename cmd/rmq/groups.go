@@ -58,8 +58,11 @@ func (s *groupSet) put(c *BrokerConfig, g *group) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.groups[c] = g
-	if g.out != nil {
+	switch {
+	case g.out != nil:
 		s.drop(g)
+	case g.stale:
+		s.renew(g)
 	}
 }
 
@@ -76,12 +79,21 @@ func (s *groupSet) list() []*group {
 // refillPause is how long a replica waits after an attempt to be filled that failed.
 const refillPause = time.Second
 
-// refill closes a replica that is too far behind its leader's log and starts it again by way of a fill.
+// refill closes a replica that is too far behind its leader's log and starts it again by way of a fill. One that is only
+// starting is let finish that first: a replica that was away for long hears it within moments.
 func (s *groupSet) refill(g *group) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.running.Err() != nil || g.out != nil {
-		return
+	g.stale = true
+	if s.groups[g.config] == g && g.out == nil {
+		s.renew(g)
+	}
+}
+
+// renew does that; s.mu is held.
+func (s *groupSet) renew(g *group) {
+	if s.running.Err() != nil {
+		return // everything is being closed
 	}
 	s.refills.Go(func() {
 		s.logger.Warn("the leader no longer has what this replica lacks: it is filled anew", "group", g.config.BrokerName)
