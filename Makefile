@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 FUZZTIME ?= 10s
 TOOL = $(GO) tool -modfile=tools/go.mod
 
-.PHONY: all build links test race vet lint format-check fuzz cluster bench microbench interop failover generate generate-check tidy-check clean
+.PHONY: all build links test race vet lint format-check fuzz cluster bench figures soak microbench interop failover generate generate-check tidy-check clean
 
 all: build test
 
@@ -47,6 +47,16 @@ cluster: build
 ## bench: rmq beside Apache RocketMQ 5.3.3 from Maven, one quick round (about 5 minutes); see bench/README.md
 bench: build
 	bin/rmq bench compare --quick --results bin/bench --name quick
+
+## figures: what a killed leader and replication cost on this machine (about 12 minutes); see docs/failover.md
+figures: build
+	bin/rmq bench failover
+	bin/rmq bench modes
+
+## soak: faults at random on a group of three for about an hour; SEED=N repeats a run
+SEED ?= 0
+soak: build
+	$(GO) test -count=1 -timeout 2h ./bench/cluster -rmq $(CURDIR)/bin/rmq -run TestSwarm -steps 900 -seed $(SEED) -v
 
 ## microbench: the Go benchmarks of every package, once
 microbench:
