@@ -24,6 +24,9 @@ func (t *team) join(ctx context.Context, r JoinRequest) (JoinAnswer, error) {
 		return JoinAnswer{}, refuse(CodeRefused, "replica number %d of group %s is %s at %s, which is in contact; %s at %s must have another number",
 			r.Number, t.o.Name, rival.ID, rival.Address, a.ServerID, r.Address)
 	}
+	if at := t.placeOf(a.ServerID); at != "" && at != r.Address && t.twice(ctx, &r, at) {
+		return JoinAnswer{}, refuse(CodeRefused, "replica %s of group %s runs at %s; the directory at %s is a copy of its: two cannot vote as one, empty it", a.ServerID, t.o.Name, at, r.Address)
+	}
 	a.Do, a.Text = JoinWait, text
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -51,6 +54,26 @@ func (t *team) join(ctx context.Context, r JoinRequest) (JoinAnswer, error) {
 		t.nudge()
 	}
 	return a, nil
+}
+
+// placeOf returns where a member is by the configuration, "" if it is none.
+func (t *team) placeOf(id string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m := t.find(id); m != nil {
+		return m.Address
+	}
+	return ""
+}
+
+// twice reports whether the replica that asks also runs at addr, as another process. The same one may be reached there, too, by an
+// address that it had before.
+func (t *team) twice(ctx context.Context, r *JoinRequest, addr string) bool {
+	if string(r.ServerID()) == t.self {
+		return true
+	}
+	h, err := ask(ctx, t.o.Net, addr, t.g.hello())
+	return err == nil && h.ServerID() == r.ServerID() && h.Address != r.Address
 }
 
 // find returns the member with a server id; t.mu is held.

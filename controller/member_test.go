@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -376,4 +378,38 @@ func TestTrimLimit(t *testing.T) {
 	if follower := s.all[1].group.TrimLimit(); follower != noLimit {
 		t.Errorf("a follower has a limit of its own: %d", follower)
 	}
+}
+
+// A copy of a replica's directory does not take that one's place while it runs: the two would vote as one.
+func TestCopyOfDirectoryIsRefused(t *testing.T) {
+	s := three(t, nil)
+	s.same()
+	at := s.all[2].addr
+	s.all[2].stop()
+	twin := &rep{s: s, number: 2, dir: filepath.Join(s.dir, "twin"), boot: "one"}
+	if err := os.CopyFS(twin.dir, os.DirFS(s.all[2].dir)); err != nil {
+		t.Fatal(err)
+	}
+	s.all[2].start()
+	s.put(5, 100)
+	s.same()
+	s.all[3] = twin
+	refused := make(chan error, 1)
+	twin.startWith(func(o *Options) { o.Removed = func(why error) { refused <- why } })
+	var f *raftlog.Fault
+	select {
+	case err := <-refused:
+		if !errors.As(err, &f) || f.Code != raftlog.ExitConfigMismatch {
+			t.Errorf("it ends with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it goes on")
+	}
+	for _, m := range s.leader().group.Replication() {
+		if m.Number == 2 && m.Address != at {
+			t.Errorf("replica 2 is at %s now", m.Address)
+		}
+	}
+	twin.stop()
+	delete(s.all, 3)
 }

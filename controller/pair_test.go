@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -216,4 +218,34 @@ func TestJoiningDoesNotStall(t *testing.T) {
 		putOn(t, leader, 4000)
 		longest = max(longest, time.Since(began))
 	}
+}
+
+// A name server whose directory was emptied has another arbiter at the address of the one that is gone.
+func TestEmptiedArbiterIsReplaced(t *testing.T) {
+	s, h := pair(t, nil)
+	arbiter := func() ReplicaState {
+		list := s.leader().group.Replication()
+		i := slices.IndexFunc(list, func(r ReplicaState) bool { return r.Role == RoleArbiter })
+		if i < 0 {
+			return ReplicaState{}
+		}
+		return list[i]
+	}
+	lost := arbiter()
+	if err := h.live[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(lost.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.live[0] = s.host("emptied", func(o *ArbiterOptions) { o.FirstPort, err = strconv.Atoi(port) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.await("the arbiter is another one", func() bool {
+		now := arbiter()
+		return now.ServerID != lost.ServerID && now.Address == lost.Address && s.members() == "0 voter, 1 voter, arbiter voter"
+	})
+	s.put(10, 100)
 }

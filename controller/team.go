@@ -273,13 +273,13 @@ func (t *team) poll(ctx context.Context) {
 	}
 }
 
-// durable is the last entry that every data replica with a vote is known to have on stable storage; 0 if one has not said. t.mu is
-// held.
+// durable is the last entry that every data replica with a vote, or one that has caught up and may get it any moment, is known to have
+// on stable storage; 0 if one has not said. t.mu is held.
 func (t *team) durable() uint64 {
 	lowest := t.o.Log.Status().DurableIndex
 	for _, m := range t.members {
 		switch {
-		case m.ID == t.self || m.arbiter || !m.Voter:
+		case m.ID == t.self || m.arbiter || !m.Voter && (m.async || !m.caught):
 		case m.report == nil:
 			return 0
 		default:
@@ -501,8 +501,35 @@ func (t *team) seek(ctx context.Context) error {
 	if err := t.seedWith(ctx, offer.ServerID, offer.Address, point); err != nil {
 		return err
 	}
+	if err := t.vacate(ctx, offer); err != nil {
+		return err
+	}
 	t.o.Logger.Info("the group takes an arbiter", "group", t.o.Name, "arbiter", offer.ServerID, "address", offer.Address)
 	return t.o.Log.AddNonvoter(ctx, offer.ServerID, offer.Address)
+}
+
+// vacate removes the arbiter that was where another one is now: its directory was emptied, and no two servers may have one address.
+// Without it the group needs no more of the others than with it.
+func (t *team) vacate(ctx context.Context, offer ArbiterOffer) error {
+	t.mu.Lock()
+	var v View
+	gone := ""
+	for _, m := range t.members {
+		v.Members = append(v.Members, MemberView{ID: m.ID, Voter: m.Voter, Contact: m.contact})
+		if m.arbiter && m.Address == offer.Address && m.ID != offer.ServerID {
+			gone = m.ID
+		}
+	}
+	v.Self = t.self
+	t.mu.Unlock()
+	if gone == "" {
+		return nil
+	}
+	if !(&planner{v}).holds(MemberView{ID: gone}, false) {
+		return fmt.Errorf("%s is where %s was, and too few are in contact to remove that", offer.ServerID, gone)
+	}
+	t.o.Logger.Info("an arbiter has made way for another one at its address", "group", t.o.Name, "arbiter", gone, "address", offer.Address)
+	return t.o.Log.RemoveServer(ctx, gone)
 }
 
 // seed has an arbiter that is a member begin where the group stands. That it is told to once more in a while is no harm.
