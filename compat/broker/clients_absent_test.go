@@ -164,18 +164,16 @@ func TestAbsentMembersExpire(t *testing.T) {
 	next := newBench(t)
 	next.follow(b)
 	next.Clients().StillThere() // c1 has no connection to the one that was asked
-	b.clock.advance(absentMax/2 + time.Second)
-	next.clock.advance(absentMax/2 + time.Second)
 	b.beat(t, 2, subscribed("g", 5, "T"))
 	n.take()
+	b.clock.advance(absentMax/2 + time.Second)
+	next.clock.advance(absentMax/2 + time.Second)
 	b.Clients().expire(b.clock.Now())
 	next.Clients().expire(next.clock.Now())
 	if got := b.members("g") + next.members("g"); got != "[c2][(c2)]" {
 		t.Errorf("members %s", got)
 	}
-	if got := n.take(); got != "2g" {
-		t.Errorf("told %q", got)
-	}
+	settle(t, "the other member is told", func() bool { return n.take() == "2g" }) // the broker's own scan may have been faster
 }
 
 // The version of the table counts what another replica would have to know, and no heartbeat that says nothing new.
