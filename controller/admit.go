@@ -138,7 +138,7 @@ func (a *admission) try(ctx context.Context) (done bool, _ Admission, err error)
 		return false, Admission{}, nil
 	case late:
 		return false, Admission{}, a.amnesia(errors.Join(a.known, err))
-	case !a.since.IsZero():
+	case !a.since.IsZero() || errors.Is(err, errBlind): // a second group must not be founded because nobody can tell of the first
 		return false, Admission{}, nil
 	}
 	if a.o.Founding == First || a.o.Founding == Either {
@@ -151,13 +151,16 @@ func (a *admission) amnesia(why error) error {
 	return &raftlog.Fault{Code: raftlog.ExitAmnesia, ID: "NODE_AMNESIA", Err: fmt.Errorf("%w; this directory is %s: %w", ErrAmnesia, a.self.ServerID(), why)}
 }
 
+// grantTimeout bounds the question to all name servers, of which some may not answer.
+const grantTimeout = 15 * time.Second
+
 // found founds the group with this replica alone, if nobody objects.
 func (a *admission) found(ctx context.Context) (done bool, _ Admission, err error) {
 	number := max(a.o.Replica, 0)
 	a.self.Number = number
 	id := a.self.ServerID()
 	if a.o.Grant != nil {
-		ask, cancel := context.WithTimeout(ctx, findTimeout)
+		ask, cancel := context.WithTimeout(ctx, grantTimeout)
 		defer cancel()
 		err := a.o.Grant(ask, GrantRequest{Cluster: a.o.Cluster, Group: a.o.Name, ServerID: string(id)})
 		if err != nil {

@@ -12,11 +12,14 @@ import (
 // errNoLeader: none of those that could be asked knows a leader.
 var errNoLeader = errors.New("no leader of the group answers")
 
+// errBlind: what replicas the group has could not be found out.
+var errBlind = errors.New("it is not known who is in the group")
+
 const findTimeout = 3 * time.Second
 
 // neighbours returns the addresses at which other replicas of the group may be: those that are listed, those that the name servers
-// know, and more.
-func neighbours(ctx context.Context, o *Options, more []string) []string {
+// know, and more. The error is errBlind.
+func neighbours(ctx context.Context, o *Options, more []string) (_ []string, blind error) {
 	list := slices.Clone(more)
 	for _, p := range o.Peers {
 		list = append(list, p.Address)
@@ -27,11 +30,12 @@ func neighbours(ctx context.Context, o *Options, more []string) []string {
 		found, err := o.Find(ctx)
 		if err != nil {
 			o.Logger.Debug("the name servers do not tell who is in the group", "group", o.Name, "error", err)
+			blind = fmt.Errorf("%w: %w", errBlind, err)
 		}
 		list = append(list, found...)
 	}
 	slices.Sort(list)
-	return slices.DeleteFunc(slices.Compact(list), func(a string) bool { return a == "" || a == o.Address })
+	return slices.DeleteFunc(slices.Compact(list), func(a string) bool { return a == "" || a == o.Address }), blind
 }
 
 // greetAll asks the replicas at addrs who they are, all at once, and returns who answered, by address.
@@ -57,7 +61,8 @@ func greetAll(ctx context.Context, o *Options, self Hello, addrs []string) map[s
 
 // findLeader returns the address of the leader's Raft port, and who answered on the way to it.
 func findLeader(ctx context.Context, o *Options, self Hello, more []string) (string, map[string]Hello, error) {
-	all := greetAll(ctx, o, self, neighbours(ctx, o, more))
+	addrs, blind := neighbours(ctx, o, more)
+	all := greetAll(ctx, o, self, addrs)
 	named := ""
 	for addr, h := range all {
 		if h.Leads {
@@ -72,5 +77,9 @@ func findLeader(ctx context.Context, o *Options, self Hello, more []string) (str
 			return named, all, nil
 		}
 	}
-	return "", all, fmt.Errorf("group %s: %w (%d replicas did)", o.Name, errNoLeader, len(all))
+	err := fmt.Errorf("group %s: %w (%d replicas did)", o.Name, errNoLeader, len(all))
+	if blind != nil {
+		err = fmt.Errorf("%w; %w", err, blind)
+	}
+	return "", all, err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -412,4 +413,23 @@ func TestCopyOfDirectoryIsRefused(t *testing.T) {
 	}
 	twin.stop()
 	delete(s.all, 3)
+}
+
+// While nobody can tell whether the group exists it is not founded.
+func TestFoundingWaitsForKnowledge(t *testing.T) {
+	s := newSite(t, nil)
+	var asked atomic.Int32
+	var granted atomic.Int32
+	s.replica(0).startWith(func(o *Options) {
+		o.Grant = func(context.Context, GrantRequest) error { granted.Store(asked.Load()); return nil }
+		o.Find = func(context.Context) ([]string, error) {
+			if asked.Add(1) <= 3 {
+				return nil, errors.New("no name server answers")
+			}
+			return nil, nil
+		}
+	})
+	if granted.Load() != 4 {
+		t.Errorf("the grant was asked for after %d questions", granted.Load())
+	}
 }

@@ -25,6 +25,9 @@ var (
 	ErrNoArbiter = errors.New("no name server offers an arbiter")
 )
 
+// errNobodyKnows: no name server answered.
+var errNobodyKnows = errors.New("no name server tells whether the group exists")
+
 // errNotRmq: the name server is not rmq's, and knows nothing of founding and arbiters.
 var errNotRmq = errors.New("the name server does not know the request")
 
@@ -40,9 +43,12 @@ type Asker struct {
 }
 
 // FoundGroup asks every name server whether the group may be founded. It fails with ErrGroupHeld if one of them says no. It returns
-// until when the grant holds: the zero time if no name server of rmq answered, which is no objection. A name server that does not answer
-// has none either: one that is down must not stop a group from being founded for ever.
+// until when the grant holds: the zero time if only name servers answered that are not rmq's, which have no objection. One that does not
+// answer has none either, as long as another one does: one that is down must not stop a group from being founded. If none does, nothing is
+// known of the group, and it fails.
 func (a *Asker) FoundGroup(ctx context.Context, q protocol.FoundGroupBody) (until time.Time, err error) {
+	answered := false
+	failed := []error{errNobodyKnows}
 	for _, server := range a.Servers() {
 		sent := time.Now()
 		var grant protocol.FoundGrant
@@ -52,12 +58,20 @@ func (a *Asker) FoundGroup(ctx context.Context, q protocol.FoundGroupBody) (unti
 			return time.Time{}, fmt.Errorf("name server %s: %w", server, err)
 		case ctx.Err() != nil:
 			return time.Time{}, context.Cause(ctx)
+		case errors.Is(err, errNotRmq):
+			answered = true
+			continue
 		case err != nil:
+			failed = append(failed, fmt.Errorf("name server %s: %w", server, err))
 			continue
 		}
+		answered = true
 		if ends := sent.Add(time.Duration(grant.ValidMillis) * time.Millisecond); until.IsZero() || ends.Before(until) {
 			until = ends
 		}
+	}
+	if !answered {
+		return time.Time{}, errors.Join(failed...)
 	}
 	return until, nil
 }

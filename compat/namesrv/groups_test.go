@@ -331,6 +331,9 @@ func TestFoundGroupAsksAll(t *testing.T) {
 	if until, err := first.asker(apache, down).FoundGroup(ctx, founder(0, "x", "a")); !until.IsZero() || err != nil {
 		t.Fatalf("%v %v", until, err)
 	}
+	if _, err := first.asker(down).FoundGroup(ctx, founder(0, "x", "a")); !errors.Is(err, errNobodyKnows) {
+		t.Errorf("with all name servers down: %v", err)
+	}
 	if taken, err := first.asker(apache).ReportMembers(ctx, membersOf(2, founder(0, "x", "a"))); taken != 0 || err != nil {
 		t.Fatalf("%d %v", taken, err)
 	}
