@@ -232,14 +232,20 @@ func (g *group) asker() *namesrv.Asker {
 
 // grant asks the name servers whether this replica may found the group.
 func (g *group) grant(ctx context.Context, r controller.GrantRequest) error {
-	_, err := g.asker().FoundGroup(ctx, protocol.FoundGroupBody{
+	until, err := g.asker().FoundGroup(ctx, protocol.FoundGroupBody{
 		Cluster: r.Cluster, Group: r.Group, Number: controller.NumberOf(r.ServerID), ServerID: r.ServerID, RaftAddr: raftAddress(g.config), ClientAddr: g.addr.String(),
 	})
 	if errors.Is(err, namesrv.ErrGroupHeld) {
 		return fmt.Errorf("%w: %w", controller.ErrDenied, err)
 	}
+	if err == nil && until.IsZero() && founding(g.config) == controller.Either {
+		return errNobodyChooses
+	}
 	return err
 }
+
+// errNobodyChooses: of replicas that all may found the group, only a name server of rmq can choose one.
+var errNobodyChooses = errors.New("no name server is rmq's, so that none can say which replica without a number founds the group: give one of them brokerId=0 without controller mode, the others brokerRole=SLAVE")
 
 // Offer finds an arbiter for the group among the name servers.
 func (g *group) Offer(ctx context.Context, r controller.ArbiterRequest) (controller.ArbiterOffer, error) {
