@@ -181,6 +181,9 @@ func (g *Group) led(ctx context.Context, kind Kind, request any, here func(t *te
 
 func (t *team) elect(ctx context.Context, number int) error {
 	if number == t.o.Replica {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.movedAt = time.Now() // it is wanted here: it is not moved on at once
 		return nil
 	}
 	select {
@@ -308,13 +311,16 @@ func (t *team) removeNumber(ctx context.Context, r RemoveRequest) error {
 	if err := t.heard(ctx); err != nil {
 		return err
 	}
+	there := t.answering(ctx)
 	t.mu.Lock()
 	v := View{Self: t.self}
-	var target *member
+	var target *MemberView
 	for _, m := range t.members {
-		v.Members = append(v.Members, MemberView{ID: m.ID, Voter: m.Voter, Contact: m.contact})
+		mv := MemberView{ID: m.ID, Address: m.Address, Voter: m.Voter, Contact: there[m.ID]}
+		v.Members = append(v.Members, mv)
 		if !m.arbiter && m.number == number {
-			target = m
+			mv.Contact = mv.Contact || m.contact
+			target = &mv
 		}
 	}
 	for id, j := range t.joiners {
@@ -328,7 +334,7 @@ func (t *team) removeNumber(ctx context.Context, r RemoveRequest) error {
 		return refuse(CodeRefused, "group %s has no replica %d", t.o.Name, number)
 	case target.ID == t.self:
 		return refuse(CodeNotNow, "replica %d leads again", number)
-	case r.Dead && target.contact:
+	case r.Dead && target.Contact:
 		return refuse(CodeRefused, "replica %d of group %s at %s is in contact", number, t.o.Name, target.Address)
 	case target.Voter && !(&planner{v}).holds(MemberView{ID: target.ID}, false):
 		return refuse(CodeRefused, "without replica %d those in contact would be no majority of group %s", number, t.o.Name)
@@ -341,4 +347,30 @@ func (t *team) removeNumber(ctx context.Context, r RemoveRequest) error {
 		}
 	}
 	return t.remove(ctx, target.ID, target.Address)
+}
+
+// answering asks all other members now: a majority that is counted on must not rest on one that has just died. A removal that cannot be
+// committed would leave the group without a leader.
+func (t *team) answering(ctx context.Context) map[string]bool {
+	self := t.g.hello()
+	there := make(map[string]bool)
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	t.mu.Lock()
+	for _, m := range t.members {
+		id, addr := m.ID, m.Address
+		if id == t.self {
+			continue
+		}
+		all.Go(func() {
+			var h Hello
+			err := Ask(ctx, t.o.Net, addr, CallHello, self, &h)
+			mu.Lock()
+			defer mu.Unlock()
+			there[id] = err == nil && (IsArbiter(id) && h.Arbiter || string(h.ServerID()) == id)
+		})
+	}
+	t.mu.Unlock()
+	all.Wait()
+	return there
 }

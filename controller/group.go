@@ -156,6 +156,7 @@ type Group struct {
 	changed chan struct{} // closed and replaced when leading changes
 	leader  string        // server id of the leader that is known
 	addr    string        // where that one answers clients, once asked
+	guided  bool          // these two come from the leader itself: Raft tells this replica nothing any more
 }
 
 // Start founds the group if the directory is new and Servers says with whom, and joins it. It returns as soon as Raft runs; WaitLeading

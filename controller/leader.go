@@ -152,7 +152,7 @@ func (g *Group) watchLeader(ctx context.Context) {
 		}
 		leader := g.o.Log.Status().LeaderID
 		g.mu.Lock()
-		changed := leader != g.leader
+		changed := leader != g.leader && !g.guided
 		if changed {
 			g.leader, g.addr = leader, ""
 			close(g.changed)

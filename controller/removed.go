@@ -43,6 +43,7 @@ func (g *Group) petition(ctx context.Context) {
 	p := petitioner{g: g, led: time.Now()}
 	for {
 		if done := p.look(ctx); done {
+			g.guide(ctx)
 			return
 		}
 		select {
@@ -141,14 +142,42 @@ func refusedForGood(err error) error {
 
 // expelled reports whether there is a leader whose committed configuration does not have this replica.
 func (g *Group) expelled(ctx context.Context) (bool, error) {
+	h, err := g.greetLeader(ctx)
+	if err != nil {
+		return false, err
+	}
+	return h.Leads && !h.Pending && len(h.Members) > 0 && !slices.Contains(h.Members, string(g.self.ServerID())), nil
+}
+
+func (g *Group) greetLeader(ctx context.Context) (Hello, error) {
 	self := g.hello()
 	addr, _, err := findLeader(ctx, &g.o, self, g.addresses())
 	if err != nil {
-		return false, err
+		return Hello{}, err
 	}
-	h, err := ask(ctx, g.o.Net, addr, self)
-	if err != nil {
-		return false, err
+	return ask(ctx, g.o.Net, addr, self)
+}
+
+// guide keeps the leader known on a replica that is out of the group until ctx ends, so that it can pass requests on to it: Raft does
+// not tell it any more.
+func (g *Group) guide(ctx context.Context) {
+	tick := time.NewTicker(g.o.Pace.Ask)
+	defer tick.Stop()
+	for {
+		if h, err := g.greetLeader(ctx); err == nil && h.Leads {
+			g.mu.Lock()
+			g.guided = true
+			if id := string(h.ServerID()); g.leader != id || g.addr != h.ClientAddr {
+				g.leader, g.addr = id, h.ClientAddr
+				close(g.changed)
+				g.changed = make(chan struct{})
+			}
+			g.mu.Unlock()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
-	return h.Leads && !h.Pending && len(h.Members) > 0 && !slices.Contains(h.Members, string(self.ServerID())), nil
 }

@@ -107,6 +107,7 @@ type BrokerConfig struct {
 	AsyncLearner           bool // joins as a learner for good
 	BrokerElectionPriority int  // lower leads rather
 	LeaderBalance          bool
+	LeaderBalanceInterval  time.Duration
 	Arbiter                string // arbiterOn or arbiterOff
 	EnableControllerMode   bool   // joins or founds, whoever comes first
 
@@ -204,6 +205,7 @@ func (c *BrokerConfig) settings() map[string]setting {
 		"asyncLearner":           boolValue(&c.AsyncLearner),
 		"brokerElectionPriority": intValue(&c.BrokerElectionPriority, 0, most32),
 		"leaderBalance":          boolValue(&c.LeaderBalance),
+		"leaderBalanceInterval":  durationValue(&c.LeaderBalanceInterval, time.Millisecond, 100, most32),
 		"arbiter":                wordValue(&c.Arbiter, arbiterOn, arbiterOff),
 		"enableControllerMode":   boolValue(&c.EnableControllerMode),
 

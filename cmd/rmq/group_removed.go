@@ -85,7 +85,9 @@ func (s *groupSet) drop(g *group) {
 	delete(s.groups, g.config)
 	last := len(s.groups) == 0
 	s.refills.Go(func() {
-		s.logger.Error("this replica is out of its group, it serves no longer", "group", g.config.BrokerName, "address", g.addr, "directory", replicaDir(g.config), "error", g.out)
+		s.logger.Error("this replica is out of its group, it passes requests on for a moment and ends", "group", g.config.BrokerName, "address", g.addr, "directory", replicaDir(g.config), "error", g.out)
+		g.processors.GoAway()
+		g.linger()
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
 		g.close(ctx)

@@ -141,7 +141,7 @@ func (g *group) controllerOptions() controller.Options {
 		ClientAddr: g.addr.String(), Log: g.log, Founding: founding(c), Refilling: g.o.refilling, Sink: g.sink,
 		Listed: c.EnableDLegerCommitLog, Async: c.AsyncLearner, Replicas: g.replicas, FillBytesPerSecond: c.MaxHaTransferByteInSecond,
 		Node: g.o.node, Refill: func() { g.o.refill(g) }, Removed: g.removed, Removals: groupRemovals{g},
-		Pace:   controller.Pace{InSync: c.HaMaxTimeSlaveNotCatchup, Petition: controller.Petition{Known: leaderlessMax}},
+		Pace:   controller.Pace{InSync: c.HaMaxTimeSlaveNotCatchup, Moves: c.LeaderBalanceInterval, Petition: controller.Petition{Known: leaderlessMax}},
 		Export: g.export, Led: g.led, LeaderChanged: g.reregister, Logger: g.logger,
 		Balance: func() bool { return c.LeaderBalance },
 	}

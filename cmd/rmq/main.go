@@ -37,6 +37,7 @@ func commands() []command {
 		{"demo", "kill the leader of a cluster and watch it go on", runDemo},
 		{"send", "send messages", runSend},
 		{"tail", "receive messages and print them", runTail},
+		{"group", "see and change who is in a broker group, and who leads it", runGroup},
 		{"bench", "measure a RocketMQ-compatible broker", runBench},
 		{"version", "print the version", runVersion},
 	}

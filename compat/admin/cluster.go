@@ -107,14 +107,23 @@ func (c *Cluster) Route(ctx context.Context, topic string) (*protocol.TopicRoute
 	return &route, nil
 }
 
-// Masters returns the master address of every broker that the name server knows, by brokerName.
-func (c *Cluster) Masters(ctx context.Context) (map[string]string, error) {
+// Brokers returns every registered broker, by brokerName.
+func (c *Cluster) Brokers(ctx context.Context) (map[string]protocol.BrokerData, error) {
 	var info protocol.ClusterInfo
 	if err := c.askNameServer(ctx, protocol.GetBrokerClusterInfo, nil, &info); err != nil {
 		return nil, err
 	}
+	return info.BrokerAddrTable, nil
+}
+
+// Masters returns the master address of every broker that the name server knows, by brokerName.
+func (c *Cluster) Masters(ctx context.Context) (map[string]string, error) {
+	brokers, err := c.Brokers(ctx)
+	if err != nil {
+		return nil, err
+	}
 	masters := map[string]string{}
-	for name, broker := range info.BrokerAddrTable {
+	for name, broker := range brokers {
 		if address := broker.BrokerAddrs[0]; address != "" {
 			masters[name] = address
 		}
