@@ -49,9 +49,11 @@ func Admit(ctx context.Context, o Options) (Admission, error) {
 	if err != nil {
 		return Admission{}, fmt.Errorf("group %s: %w", o.Name, err)
 	}
-	a := &admission{o: &o, self: Self(o), sure: found.Filling || o.Refilling, intact: known && !found.Filling}
+	ready := known && !found.Filling && !o.Refilling
+	// A directory can be filled and have no number: what kept it was to come next.
+	a := &admission{o: &o, self: Self(o), sure: known || found.Filling || o.Refilling, intact: known && !found.Filling, ready: ready}
 	o.Calls.connect(greet(&o))
-	if known && !found.Filling && !o.Refilling {
+	if ready && o.Replica >= 0 {
 		return Admission{Number: o.Replica}, nil
 	}
 	result, err := a.run(ctx)
@@ -67,6 +69,7 @@ type admission struct {
 	self   Hello
 	sure   bool      // the group exists: this directory has been a part of it
 	intact bool      // what the directory held at first is good, if old
+	ready  bool      // it is good and new: only the replica's number is wanted
 	opened bool      // for being filled, which closed it, at least once
 	since  time.Time // when it was first known that the group exists
 	known  error     // from what
@@ -131,7 +134,7 @@ func (a *admission) try(ctx context.Context) (done bool, _ Admission, err error)
 	switch {
 	case a.sure && late && a.intact && a.opened: // the log is closed: it is to be started anew
 		return false, Admission{}, fmt.Errorf("filling this replica has failed: %w", a.last)
-	case a.sure && late && a.intact:
+	case a.sure && late && a.intact && a.o.Replica >= 0:
 		// Without a leader nobody can fill it; its vote may be what is missing.
 		return true, Admission{Number: a.o.Replica}, nil
 	case a.sure || a.o.Founding == Join:
@@ -177,7 +180,7 @@ func (a *admission) found(ctx context.Context) (done bool, _ Admission, err erro
 // ask asks the leader for a place, and does what it says.
 func (a *admission) ask(ctx context.Context, leader string) (done bool, _ Admission, err error) {
 	status := a.o.Log.Status()
-	r := JoinRequest{Hello: a.self, Async: a.o.Async, LastIndex: status.LastIndex}
+	r := JoinRequest{Hello: a.self, Async: a.o.Async, State: a.ready, LastIndex: status.LastIndex}
 	var answer JoinAnswer
 	if err := Ask(ctx, a.o.Net, leader, CallJoin, r, &answer); err != nil {
 		a.last = err

@@ -249,9 +249,16 @@ func TestNumbersAreAllocated(t *testing.T) {
 	}
 	s.awaitMembers("0 voter, 1 voter, 2 voter")
 	s.put(1, 1)
+	r := s.all[11]
+	r.stop()
+	r.number = -1 // a crash has kept it from being noted
+	if r.start(); r.number != 1 {
+		t.Errorf("number %d, had 1", r.number)
+	}
+	s.awaitMembers("0 voter, 1 voter, 2 voter")
 	s.same()
 	// One that was emptied gets its own again.
-	r := s.all[11]
+	r = s.all[11]
 	r.stop()
 	r.wipe()
 	r.number = -1

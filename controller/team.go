@@ -422,7 +422,9 @@ func (t *team) carryOut(ctx context.Context, a Action) {
 	case AddLearner, ChangeAddress: // of a voter it changes the address only
 		err = log.AddNonvoter(ctx, a.ID, a.Address)
 	case Promote:
-		err = log.AddVoter(ctx, a.ID, a.Address)
+		if err = t.present(ctx, a.ID, a.Address); err == nil {
+			err = log.AddVoter(ctx, a.ID, a.Address)
+		}
 	case Demote:
 		err = log.DemoteVoter(ctx, a.ID)
 	case Remove:
@@ -456,6 +458,21 @@ func (t *team) carryOut(ctx context.Context, a Action) {
 	default:
 		t.restAt = now.Add(actionRest)
 	}
+}
+
+// present asks a server that is to vote whether it is there now. A vote counts from the moment on in which the only voter so far has
+// written it down: if the new one has just died the group stands still until it is back.
+func (t *team) present(ctx context.Context, id, addr string) error {
+	if IsArbiter(id) {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		_, err := AskArbiter(ctx, t.o.Net, addr, id)
+		return err
+	}
+	if !t.there(ctx, &Server{ID: id, Address: addr}) {
+		return fmt.Errorf("%s at %s does not answer", id, addr)
+	}
+	return nil
 }
 
 // remove takes a server out of the configuration, and tells it if it is an arbiter: a replica learns it from the log.
