@@ -33,6 +33,7 @@ func (t *peerTransport) answer(c *peerConn, request any, answers chan raft.RPCRe
 	switch m := request.(type) {
 	case *raft.AppendEntriesRequest:
 		t.n.stats.appendsIn.Add(1)
+		t.skipHeld(m)
 		if r, err = t.deliver(t.ctx, m, answers); err != nil {
 			return err
 		}
@@ -61,6 +62,32 @@ func (t *peerTransport) answer(c *peerConn, request any, answers chan raft.RPCRe
 		return err
 	}
 	return c.writeFrame(kind, b)
+}
+
+// setFollows says which entry this replica's log follows: that one and those before are committed, held by its snapshot, and no longer
+// in the log. 0 is none.
+func (t *peerTransport) setFollows(f func() (index, term uint64)) { t.follows.Store(&f) }
+
+// skipHeld takes entries off a request that lie before what the log follows. A leader that knew this replica when its log was empty
+// sends them from the first on, although it has been filled since; Raft here has no snapshot in mind when it looks for the entry
+// before them, and would store them behind the end of the log or ask for ever earlier ones. They are the same entries: both sides
+// have committed them.
+func (t *peerTransport) skipHeld(m *raft.AppendEntriesRequest) {
+	follows := t.follows.Load()
+	if follows == nil || len(m.Entries) == 0 {
+		return
+	}
+	index, term := (*follows)()
+	if m.PrevLogEntry >= index {
+		return
+	}
+	held := 0
+	for held < len(m.Entries) && m.Entries[held].Index <= index {
+		held++
+	}
+	// If all of them are held, Raft is asked about the entry that it knows alone, and the leader goes on behind the last one it sent.
+	m.Entries = m.Entries[held:]
+	m.PrevLogEntry, m.PrevLogTerm = index, term
 }
 
 // deliver gives a request to Raft and waits for the answer, on answers, which nobody else uses.

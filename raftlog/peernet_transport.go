@@ -38,6 +38,7 @@ type peerTransport struct {
 	heartbeat atomic.Pointer[func(raft.RPC)]
 	tasks     taskGroup // readers of pipelines
 	contacts  contactTable
+	follows   atomic.Pointer[func() (index, term uint64)] // see setFollows
 
 	mu    sync.Mutex
 	peers map[peerKey]*peerConns

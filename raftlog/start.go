@@ -123,6 +123,11 @@ func (l *Log) startRaft(m Member) error {
 	if trans == nil {
 		trans = soloTransport{addr: raft.ServerAddress(m.Address)}
 	}
+	if t, ok := trans.(interface {
+		setFollows(f func() (index, term uint64))
+	}); ok {
+		t.setFollows(l.follows)
+	}
 	var kick *kickTransport
 	conf, index, err := l.lastConfiguration()
 	if err != nil {
@@ -157,6 +162,14 @@ func (l *Log) startRaft(m Member) error {
 		kick.kick()
 	}
 	return nil
+}
+
+// follows returns the entry that the log follows, and its term; 0 if it begins with the first.
+func (l *Log) follows() (index, term uint64) {
+	if segs := *l.segs.Load(); len(segs) > 0 {
+		return segs[0].firstIndex - 1, segs[0].prevTerm
+	}
+	return 0, 0
 }
 
 // soleVoterIs reports whether id alone elects and commits; there may be learners.
