@@ -259,10 +259,12 @@ func (b *Broker) lagRefusal(s *GroupSettings) error {
 		s.LagMessages, s.LagBytes, s.LagAge.Milliseconds())
 }
 
-// appendLagging appends a send whose weight is counted as flying.
+// appendLagging appends a send whose weight is counted as flying. It is answered as the group's settings ask now.
 func (b *Broker) appendLagging(record []byte, w weight, p proposal) error {
-	a := &b.acks
-	err := b.log.Append(record, raftlog.AckAppended, func(res raftlog.AppendResult) {
+	a, ack := &b.acks, b.settings.Load().ack() // the settings may have changed while it waited for room
+	err := b.log.Append(record, ack, func(res raftlog.AppendResult) {
+		p := p
+		p.waits = p.waits && ack == raftlog.AckCommitted // else it is answered at once, whatever the settings are by now
 		a.mu.Lock()
 		a.flying.sub(w)
 		// One that is applied already does not lag; and whoever applies it from here on finds it in the window.
@@ -282,6 +284,14 @@ func (b *Broker) appendLagging(record []byte, w weight, p proposal) error {
 		a.flying.sub(w)
 	}
 	return err
+}
+
+// ack is when the log answers a message that may lag.
+func (s *GroupSettings) ack() raftlog.Ack {
+	if s.Role == RoleAsync {
+		return raftlog.AckAppended
+	}
+	return raftlog.AckCommitted
 }
 
 // applied is told by the store how far the log is applied.

@@ -352,6 +352,51 @@ func TestRoleIsSwitched(t *testing.T) {
 	}
 }
 
+// A send that waits for room in the lag window when the group becomes SYNC_MASTER is answered as SYNC_MASTER answers: 11 and
+// 12 are for what is committed.
+func TestRoleIsSwitchedWhileSendsWaitForRoom(t *testing.T) {
+	r := newReplicas(2)
+	b := newGroupBench(t, r, settings(GroupSettings{Role: RoleAsync, LagMessages: 1}))
+	b.log.behind = true
+	switched := make(chan error, 1)
+	go func() {
+		switched <- b.SetGroupConfig(t.Context(), map[string]string{"brokerRole": "SYNC_MASTER"})
+	}()
+	open := func(what string, n int) {
+		t.Helper()
+		settle(t, what, func() bool {
+			b.log.append.Lock()
+			defer b.log.append.Unlock()
+			return len(b.log.open) == n
+		})
+	}
+	open("the switch is in the log", 1)
+	first, err := b.try(t)
+	if err != nil || outcome(<-first) != "OK" {
+		t.Fatal("the first one does not find room")
+	}
+	waiting, err := b.try(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.stays(t, waiting)
+	b.log.commit(1)
+	if err := <-switched; err != nil {
+		t.Fatal(err)
+	}
+	r.set(func() { r.connected = 1 })
+	b.stays(t, waiting)
+	b.log.commit(1) // which makes room
+	open("the one that waited is in the log", 1)
+	if b.stays(t, waiting); t.Failed() {
+		return
+	}
+	b.log.commit(1)
+	if got := outcome(<-waiting); got != "11" {
+		t.Error("committed, and the other replica is away: " + got)
+	}
+}
+
 // ASYNC_MASTER answers before the commit, within a window: at its end a send waits before it is proposed.
 func TestLagWindow(t *testing.T) {
 	for _, c := range []struct {
